@@ -1,0 +1,1 @@
+//! Frames, connections and the request envelope of Holdfast.

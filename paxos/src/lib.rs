@@ -1,0 +1,1 @@
+//! Multi-Paxos core without I/O.

@@ -1,0 +1,1 @@
+//! Locks, sessions, leases and files as a deterministic state machine.

@@ -1,0 +1,1 @@
+//! Simulator, checkers, crash and process tests of Holdfast.

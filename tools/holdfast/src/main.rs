@@ -1,0 +1,3 @@
+//! The holdfast command: locks, files and clusters, for people and scripts.
+
+fn main() {}

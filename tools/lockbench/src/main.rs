@@ -1,0 +1,3 @@
+//! Load driver for Holdfast clusters.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Dumps, verifies and explains Holdfast logs and snapshots.
+
+fn main() {}

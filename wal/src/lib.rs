@@ -1,0 +1,1 @@
+//! Segmented, checksummed write-ahead log with snapshots and a recovery that says what was damaged.

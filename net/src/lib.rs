@@ -13,9 +13,9 @@
 //! commands, queries, outcomes, answers and peer messages are opaque bytes to it.
 //!
 //! In reading order: [`frame`] turns bytes into frames and back; [`hello`] is the handshake;
-//! [`envelope`] is what clients and replicas say; [`queue`] holds outgoing frames and writes them
-//! gathered; [`connection`] is one socket with its handshake done; [`backoff`] paces retries;
-//! [`mesh`] keeps one link to each peer replica alive.
+//! [`envelope`] is what clients and replicas say; `queue` gathers outgoing frames; [`connection`]
+//! is one socket with its handshake done; [`backoff`] paces retries; [`mesh`] keeps one link to
+//! each peer replica alive.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -30,12 +30,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod backoff;
+pub mod connection;
 pub mod envelope;
 pub mod frame;
 pub mod hello;
+pub mod mesh;
+mod queue;
 mod wire;
 
+pub use backoff::Backoff;
+pub use connection::{Closed, ConnectError, FrameReceiver, FrameSender, Greeted, SendError};
 pub use envelope::{Leader, MemberInfo, Request, RequestBody, Response, ResponseBody, Status};
 pub use frame::{FRAME_BYTES_MAX, FrameCodec, FrameError, Sealed};
 pub use hello::{Hello, HelloRole, PROTOCOL, PeerHello};
+pub use mesh::{Mesh, MeshOptions, PeerEvent};
 pub use wire::DecodeError;

@@ -1,0 +1,339 @@
+//! A replica without disk, socket or clock: agreement and state machine put together.
+//!
+//! ```text
+//!   peers, clients, log, clock
+//!            | Input                                       node/src/server (or the simulator)
+//! -----------v-----------------------------------------------------------------------------
+//!     Engine::handle ... Engine::finish
+//!        |  requests   who asked, and which entry of the log answers it
+//!        |  gather     keep-alives of many sessions as one entry
+//!        |  reads      linearizable reads, one round for all of a batch
+//!        |  backlog    chosen entries that wait for disk space
+//!        |  timekeeper when the next deadline is reached
+//!        |  snapshots  when one is due, and its bytes
+//!        |      \
+//!   paxos::Core  statemachine::Machine
+//! -----------|-----------------------------------------------------------------------------
+//!            v Output: sends, log appends, effects in order
+//! ```
+//!
+//! The same inputs give the same outputs: the simulator runs this very code. What must wait for the
+//! disk waits inside the core, so a driver has few rules: hand appends to the log in order, tell the
+//! truth about what is durable, carry out the effects in order.
+
+mod applying;
+mod backlog;
+mod gather;
+mod intake;
+mod io;
+mod options;
+mod reads;
+mod reports;
+mod requests;
+mod snapshots;
+mod timekeeper;
+
+use bytes::Bytes;
+use net::ResponseBody;
+use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, MonoTime, NodeId, Outbox, Proposal, Role, Slot};
+use statemachine::Machine;
+
+pub use io::{ConnId, Effect, FileRead, Input, Note, Now, Origin, Output};
+pub use options::{EngineOptions, Limits, Restored, SnapshotPolicy};
+pub use snapshots::{PayloadError, SnapshotJob};
+
+use backlog::Backlog;
+use gather::Gather;
+use reads::Reads;
+use requests::{Carried, Requests};
+use snapshots::Snapshots;
+use timekeeper::Timekeeper;
+
+/// A replica. See the module.
+#[derive(Debug)]
+pub struct Engine {
+    options: EngineOptions,
+    core: Core,
+    /// What the core said last; empty between calls.
+    outbox: Outbox,
+    role: Role,
+    ballot: Ballot,
+    leader: Option<NodeId>,
+    machine: Machine,
+    /// Cluster time as of `applied`.
+    clock: ClusterClock,
+    applied: Slot,
+    backlog: Backlog,
+    requests: Requests,
+    gather: Gather,
+    reads: Reads,
+    timekeeper: Timekeeper,
+    snapshots: Snapshots,
+    /// Proposals of this batch, and their bytes.
+    batch: Vec<Proposal>,
+    batch_bytes: usize,
+    /// Whoever asked for a transfer of leadership, and until when it may take.
+    transfers: Vec<(Origin, MonoTime)>,
+    files_blocked: bool,
+    disk_low: bool,
+    shutting_down: Option<MonoTime>,
+}
+
+impl Engine {
+    /// A replica as its disk left it.
+    pub fn new(options: EngineOptions, restored: Restored, now: MonoTime) -> Engine {
+        let Restored { recovered, machine, snapshot: _, log_bytes } = restored;
+        let (applied, clock) = (recovered.applied, recovered.clock.clone());
+        assert_eq!(applied, recovered.chosen, "the boot applies all that it knows to be chosen");
+        Engine {
+            backlog: Backlog::new(options.limits.backlog_bytes, applied),
+            gather: Gather::new(options.gather_us),
+            snapshots: Snapshots::new(options.snapshots, log_bytes),
+            core: Core::new(options.core.clone(), recovered, now),
+            outbox: Outbox::default(),
+            role: Role::Follower,
+            ballot: Ballot::ZERO,
+            leader: None,
+            machine,
+            clock,
+            applied,
+            requests: Requests::default(),
+            reads: Reads::default(),
+            timekeeper: Timekeeper::default(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            transfers: Vec::new(),
+            files_blocked: false,
+            disk_low: false,
+            shutting_down: None,
+            options,
+        }
+    }
+
+    /// Takes one input. Many may be taken before [`Engine::finish`].
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Output) {
+        match input {
+            Input::Tick => self.step(now, paxos::Input::Tick, out),
+            Input::Peer { from, link, message } => {
+                self.step(now, paxos::Input::Recv { from, link, message }, out);
+            }
+            Input::PeerUp { peer, link, hello } => {
+                self.step(now, paxos::Input::PeerUp { peer, link, hello }, out);
+            }
+            Input::PeerDown { peer, link, reset } => {
+                self.step(now, paxos::Input::PeerDown { peer, link, reset }, out);
+            }
+            Input::Client { conn, request } => self.on_client(now, conn, request, out),
+            Input::ClientGone { conn } => {
+                self.requests.gone(conn);
+                self.gather.gone(conn);
+            }
+            Input::Durable { seq } => self.on_durable(now, seq, out),
+            Input::LogLoaded { to, first, entries } if to == self.id() => {
+                let entries = entries.into_iter().map(|(_, _, entry, _)| entry).collect();
+                self.backlog.on_loaded(first, entries);
+                self.absorb(now, out);
+            }
+            Input::LogLoaded { to, first, entries } => {
+                self.step(now, paxos::Input::LogLoaded { to, first, entries }, out);
+            }
+            Input::LogTrimmed { first } => self.step(now, paxos::Input::LogTrimmed { first }, out),
+            Input::SnapshotSaved { slot, meta } => {
+                self.snapshots.on_saved();
+                self.step(now, paxos::Input::SnapshotSaved { slot, meta }, out);
+            }
+            Input::SnapshotFailed => self.snapshots.on_failed(),
+            Input::FilesBlocked(blocked) => {
+                self.files_blocked = blocked;
+                self.absorb(now, out);
+            }
+            Input::DiskLow(low) => {
+                self.disk_low = low;
+                self.step(now, paxos::Input::DiskLow(low), out);
+            }
+            Input::Admin(admin) => self.step(now, paxos::Input::Admin(admin), out),
+            Input::ShuttingDown => self.on_shutting_down(now, out),
+        }
+    }
+
+    /// Ends a batch: the commands taken so far become one proposal, the reads one question.
+    pub fn finish(&mut self, now: Now, out: &mut Output) {
+        if self.role == Role::Leader {
+            self.flush_gathered(now.mono);
+            self.keep_time(now.mono);
+        }
+        if !self.batch.is_empty() {
+            let proposals = std::mem::take(&mut self.batch);
+            self.batch_bytes = 0;
+            self.step(now, paxos::Input::Propose { proposals, wall_ms: now.wall_ms }, out);
+        }
+        if let Some(id) = self.reads.ask() {
+            self.step(now, paxos::Input::Read { id }, out);
+        }
+        self.end_transfers(now.mono, out);
+    }
+
+    /// When [`Input::Tick`] is due at the latest; to be asked anew after each batch.
+    pub fn next_wake(&self) -> MonoTime {
+        let deadline = match self.machine.next_deadline() {
+            Some(deadline) if self.requests.in_flight() == 0 => self.timekeeper.wake(deadline),
+            _ => None,
+        };
+        let transfer = self.transfers.iter().map(|&(_, until)| until).min();
+        [deadline, transfer, self.gather.due()]
+            .into_iter()
+            .flatten()
+            .fold(self.core.next_wake(), MonoTime::min)
+    }
+
+    /// The state as of the last applied slot.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The agreement underneath, to look at.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The last slot applied to [`Engine::machine`].
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// Cluster time as of [`Engine::applied`].
+    pub fn clock(&self) -> &ClusterClock {
+        &self.clock
+    }
+
+    /// Whether nothing is in flight and, after [`Input::ShuttingDown`], leadership is handed over or
+    /// was not to be handed over in time: the process may end.
+    pub fn is_drained(&self, now: MonoTime) -> bool {
+        let Some(until) = self.shutting_down else { return false };
+        let idle = self.requests.in_flight() == 0 && self.reads.is_empty() && self.batch.is_empty();
+        let alone = self.options.core.membership.members.len() == 1;
+        (idle && (alone || self.role != Role::Leader)) || now >= until
+    }
+
+    fn id(&self) -> NodeId {
+        self.options.core.identity.node
+    }
+
+    fn step(&mut self, now: Now, input: paxos::Input, out: &mut Output) {
+        self.core.step(now.mono, input, &mut self.outbox);
+        self.absorb(now, out);
+    }
+
+    /// Carries out what the core said, until it has nothing more to say.
+    fn absorb(&mut self, now: Now, out: &mut Output) {
+        loop {
+            self.pass_on(out);
+            self.on_proposals(now.mono, out);
+            if let Some(change) = self.outbox.role.take() {
+                self.on_role(now, change, out);
+            }
+            let before = self.applied;
+            self.apply_chosen(now.mono, out);
+            self.answer_reads(out);
+            if self.applied == before {
+                break;
+            }
+            self.core.step(now.mono, paxos::Input::Applied { slot: self.applied }, &mut self.outbox);
+        }
+        if out.snapshot.is_none() {
+            out.snapshot = self.snapshots.take_job();
+        }
+    }
+
+    /// What needs no thought.
+    fn pass_on(&mut self, out: &mut Output) {
+        for append in &self.outbox.wal {
+            self.snapshots.on_append(append);
+        }
+        out.wal.append(&mut self.outbox.wal);
+        out.sends.append(&mut self.outbox.sends);
+        out.load_log.append(&mut self.outbox.load_log);
+        out.notes.extend(self.outbox.notes.drain(..).map(Note::Core));
+        if let Some(release) = self.outbox.release_log.take() {
+            out.release_log = Some(release);
+        }
+        if let Some(why) = self.outbox.fatal.take() {
+            out.fatal.get_or_insert(why);
+        }
+    }
+
+    fn on_durable(&mut self, now: Now, seq: paxos::WalSeq, out: &mut Output) {
+        self.snapshots.on_durable(seq);
+        self.backlog.retry();
+        self.step(now, paxos::Input::WalDurable { seq }, out);
+    }
+
+    fn on_role(&mut self, now: Now, change: paxos::RoleChange, out: &mut Output) {
+        let led = self.role == Role::Leader;
+        self.role = change.role;
+        self.ballot = change.ballot;
+        self.leader = change.leader;
+        if led && self.role != Role::Leader {
+            self.stop_leading(out);
+        }
+        if self.role == Role::Leader && !led {
+            self.start_leading(out);
+        }
+        if self.shutting_down.is_some() && self.role == Role::Leader {
+            self.step(now, paxos::Input::Admin(Admin::TransferAny), out);
+        }
+        out.role = Some(change);
+    }
+
+    /// The first leader of all has its settings chosen before any command.
+    fn start_leading(&mut self, out: &mut Output) {
+        if self.machine.settings().is_none() {
+            let payload = Bytes::from(self.options.settings.encode());
+            let id = self.requests.propose(Carried::Own);
+            self.batch.insert(0, Proposal { id, kind: EntryKind::Settings, payload });
+            out.notes.push(Note::SettingsProposed);
+        }
+    }
+
+    /// Whoever counted on this replica's leadership is told. What was placed in the log comes back
+    /// from the core as lost.
+    fn stop_leading(&mut self, out: &mut Output) {
+        self.timekeeper.stop();
+        for origin in self.requests.take_waiting() {
+            let reason = "leadership was lost while the acquire waited; ask again".to_owned();
+            self.finish_request(origin, ResponseBody::Unknown { reason }, out);
+        }
+        let gathered = self.gather.take_all();
+        let reads = self.reads.take_batch().into_iter().map(|read| read.origin);
+        let batch: Vec<_> = self.batch.drain(..).map(|proposal| proposal.id).collect();
+        let proposed = batch.into_iter().filter_map(|id| self.requests.take_rejected(id));
+        let origins: Vec<Origin> = proposed
+            .flat_map(|carried| carried.origins())
+            .chain(gathered)
+            .chain(reads)
+            .collect();
+        self.batch_bytes = 0;
+        for origin in origins {
+            self.finish_request(origin, self.not_leader(), out);
+        }
+        for (origin, _) in std::mem::take(&mut self.transfers) {
+            self.finish_request(origin, ResponseBody::Done, out);
+        }
+    }
+
+    /// Hands leadership over; the rest of the requests in flight are answered as they come.
+    fn on_shutting_down(&mut self, now: Now, out: &mut Output) {
+        let patience_us = 4 * self.options.core.election_us;
+        self.shutting_down.get_or_insert(MonoTime(now.mono.0 + patience_us));
+        if self.role == Role::Leader && self.options.core.membership.members.len() > 1 {
+            self.step(now, paxos::Input::Admin(Admin::TransferAny), out);
+        }
+    }
+
+    /// Answers a request and closes it, if anybody still waits for it.
+    fn finish_request(&mut self, origin: Origin, body: ResponseBody, out: &mut Output) {
+        if self.requests.close(origin) {
+            out.reply(origin, body);
+        }
+    }
+}

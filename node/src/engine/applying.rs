@@ -1,0 +1,185 @@
+//! From the core's word to the clients' answers: what became of proposals, and the applying of what
+//! was chosen.
+
+use net::ResponseBody;
+use paxos::{Entry, EntryKind, MonoTime, Reject, Role, Slot};
+use statemachine::{Applied, At, ClusterTime, Effects, Settings};
+
+use super::requests::{Carried, Key, Placed, Unanswered};
+use super::{Effect, Engine, Note, Origin, Output};
+
+impl Engine {
+    /// Which proposals stand in the log, and which came back.
+    pub(super) fn on_proposals(&mut self, now: MonoTime, out: &mut Output) {
+        for (id, slot, stamp_ms) in self.outbox.placed.drain(..) {
+            self.requests.on_placed(id, slot, stamp_ms, self.ballot);
+            self.timekeeper.on_stamp(now, stamp_ms);
+        }
+        for (id, reject) in std::mem::take(&mut self.outbox.rejects) {
+            let Some(carried) = self.requests.take_rejected(id) else { continue };
+            for origin in carried.origins() {
+                self.finish_request(origin, self.refusal(&reject), out);
+            }
+        }
+        for (id, slot) in self.outbox.reads_ready.drain(..) {
+            self.reads.on_ready(id, slot);
+        }
+        for (id, reject) in std::mem::take(&mut self.outbox.reads_failed) {
+            for read in self.reads.on_failed(id) {
+                self.finish_request(read.origin, self.read_refusal(&reject), out);
+            }
+        }
+    }
+
+    /// Takes over what was chosen and applies as much as may be.
+    pub(super) fn apply_chosen(&mut self, now: MonoTime, out: &mut Output) {
+        for chosen in self.outbox.chosen.drain(..) {
+            if self.backlog.push(chosen.slot, chosen.entry) {
+                out.notes.push(Note::BacklogSpilled { from: chosen.slot });
+            }
+        }
+        if self.files_blocked {
+            return;
+        }
+        while let Some((slot, entry)) = self.backlog.pop() {
+            self.apply(now, slot, &entry, out);
+        }
+        if let Some(from) = self.backlog.ask() {
+            let max_bytes = self.options.limits.backlog_bytes;
+            out.load_log.push(paxos::LoadLog { to: self.id(), from, max_bytes });
+        }
+    }
+
+    fn apply(&mut self, now: MonoTime, slot: Slot, entry: &Entry, out: &mut Output) {
+        assert_eq!(slot.0, self.applied.0 + 1, "entries are applied in slot order");
+        let moved = self.clock.observe(entry);
+        self.applied = slot;
+        let own = self.requests.take_placed(slot, entry.birth());
+        let effects = apply_entry(&mut self.machine, slot, entry, moved);
+        match entry.kind() {
+            EntryKind::Settings => self.compare_settings(out),
+            EntryKind::LeaderStart if self.role == Role::Leader && entry.birth() == self.ballot => {
+                self.timekeeper.on_stamp(now, entry.stamp_ms());
+            }
+            _ => {}
+        }
+        out.effects.extend(effects.files.into_iter().map(Effect::File));
+        out.events.extend(effects.events);
+        self.answer(now, slot, own, moved.counts, effects.replies, out);
+        self.snapshots.on_applied(slot, &self.machine, &self.clock);
+    }
+
+    fn answer(
+        &mut self,
+        now: MonoTime,
+        slot: Slot,
+        own: Option<Placed>,
+        counts: bool,
+        replies: Vec<statemachine::Reply>,
+        out: &mut Output,
+    ) {
+        if let Some(attempts) = own.as_ref().and_then(Placed::gathered) {
+            self.gather.on_applied(attempts);
+        }
+        match self.requests.answer(slot, own, counts, replies, out) {
+            None => {}
+            Some(Unanswered { stamp_ms, carried: Carried::Command { origin, key } }) => {
+                self.wait(origin, key, stamp_ms, out);
+            }
+            Some(Unanswered { carried: Carried::Health { origin, since }, .. }) => {
+                let commit_us = now.0.saturating_sub(since.0);
+                self.finish_request(origin, ResponseBody::Health { commit_us }, out);
+            }
+            Some(Unanswered { carried, .. }) => {
+                for origin in carried.origins() {
+                    let reason = "the command has no answer".to_owned();
+                    self.finish_request(origin, ResponseBody::Bad { reason }, out);
+                }
+            }
+        }
+    }
+
+    /// An attempt whose entry gave no answer: its acquire waits in the queue.
+    fn wait(&mut self, origin: Origin, key: Key, stamp_ms: Option<u64>, out: &mut Output) {
+        let position = match key {
+            Key::Command(session, seq) => self.machine.waiting_position(session, seq),
+            Key::Nonce(_) => None,
+        };
+        match (key, position) {
+            (Key::Command(session, seq), Some(position)) => {
+                if self.requests.attach((session, seq), origin, stamp_ms) {
+                    out.reply(origin, ResponseBody::Waiting { position });
+                }
+            }
+            _ => {
+                let reason = "the command has no answer".to_owned();
+                self.finish_request(origin, ResponseBody::Bad { reason }, out);
+            }
+        }
+    }
+
+    /// The cluster's settings are those of its first leader, whatever the flags here say.
+    fn compare_settings(&self, out: &mut Output) {
+        if let Some(agreed) = self.machine.settings()
+            && *agreed != self.options.settings
+        {
+            out.notes.push(Note::SettingsDiffer {
+                agreed: format!("{agreed:?}"),
+                own: format!("{:?}", self.options.settings),
+            });
+        }
+    }
+
+    fn refusal(&self, reject: &Reject) -> ResponseBody {
+        match reject {
+            Reject::NotLeader { hint } => self.redirect(*hint),
+            Reject::Busy => ResponseBody::Unavailable {
+                reason: "too much is proposed and not chosen yet; try again".to_owned(),
+            },
+            Reject::Lost => ResponseBody::Unknown {
+                reason: "leadership was lost before the command was known to be chosen".to_owned(),
+            },
+        }
+    }
+
+    /// A read changes nothing, so one that failed is certainly not done.
+    fn read_refusal(&self, reject: &Reject) -> ResponseBody {
+        match reject {
+            Reject::Lost => self.not_leader(),
+            other => self.refusal(other),
+        }
+    }
+}
+
+/// Applies one chosen entry; the boot's replay uses it too.
+pub(crate) fn apply_entry(
+    machine: &mut statemachine::Machine,
+    slot: Slot,
+    entry: &Entry,
+    moved: paxos::Moved,
+) -> Effects {
+    let at = At {
+        slot: statemachine::Slot(slot.0),
+        time: ClusterTime(moved.time_ms),
+        wall_ms: entry.wall_ms(),
+    };
+    let payload = entry.payload();
+    let what = match entry.kind() {
+        EntryKind::App => Applied::Encoded(&payload),
+        // What does not decode here decodes nowhere, so all replicas pass over it alike.
+        EntryKind::Settings => match Settings::decode(&payload) {
+            Ok(settings) => Applied::Settings(settings),
+            Err(_) => Applied::Time,
+        },
+        EntryKind::LeaderStart if moved.counts => Applied::LeaderStart { grace_ms: grace(&payload) },
+        EntryKind::LeaderStart | EntryKind::Config | EntryKind::Time | EntryKind::Noop => {
+            Applied::Time
+        }
+    };
+    machine.apply(at, what)
+}
+
+/// The grace in a `LeaderStart`; none if it is not there.
+fn grace(payload: &[u8]) -> u64 {
+    payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}

@@ -1,0 +1,309 @@
+//! The table of open requests: which attempt is answered by which entry of the log.
+//!
+//! ```text
+//! intake --propose--> proposed (by id) --placed--> placed (by slot) --applied--> answered
+//!                                                                        \--> waiting (by session, seq)
+//!                                                                               \--granted--> answered
+//! ```
+//!
+//! Each attempt has an entry of its own, also if it repeats a command, so that its answer can tell the
+//! stamp of the very entry that carried it. Only an acquire that waits now is attached without one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use net::ResponseBody;
+use paxos::{Ballot, MonoTime, Slot};
+use statemachine::{BeatAnswer, Outcome, Reply, ReplyTo, Seq, SessionId};
+
+use super::io::{ConnId, Origin, Output};
+
+/// What a command is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// An `open`, by its nonce.
+    Nonce(u128),
+    /// Any command of a session.
+    Command(SessionId, Seq),
+}
+
+/// For whom an entry was proposed.
+#[derive(Debug)]
+pub(super) enum Carried {
+    /// One attempt of a client's command.
+    Command { origin: Origin, key: Key },
+    /// Gathered keep-alives: attempts in order, each with the number of its beats.
+    Beats(Vec<(Origin, usize)>),
+    /// A commit that somebody wants measured.
+    Health { origin: Origin, since: MonoTime },
+    /// Nobody: the leader's own.
+    Own,
+}
+
+impl Carried {
+    /// The attempts to answer.
+    pub(super) fn origins(self) -> Vec<Origin> {
+        match self {
+            Carried::Command { origin, .. } | Carried::Health { origin, .. } => vec![origin],
+            Carried::Beats(parts) => parts.into_iter().map(|(origin, _)| origin).collect(),
+            Carried::Own => Vec::new(),
+        }
+    }
+}
+
+/// An entry of ours in the log, not applied yet.
+#[derive(Debug)]
+pub(super) struct Placed {
+    id: u64,
+    stamp_ms: u64,
+    ballot: Ballot,
+    carried: Carried,
+}
+
+impl Placed {
+    /// The number of attempts, if these are gathered keep-alives.
+    pub(super) fn gathered(&self) -> Option<usize> {
+        match &self.carried {
+            Carried::Beats(parts) => Some(parts.len()),
+            _ => None,
+        }
+    }
+}
+
+/// An attempt of an acquire that waits in its queue.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    origin: Origin,
+    /// The stamp of the entry that carried this attempt, if there was one and it moved time.
+    stamp_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    open: usize,
+    waits: BTreeSet<(SessionId, Seq)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    next_id: u64,
+    proposed: BTreeMap<u64, Carried>,
+    placed: BTreeMap<Slot, Placed>,
+    /// Where each id of `placed` stands.
+    slots: BTreeMap<u64, Slot>,
+    waiting: BTreeMap<(SessionId, Seq), Vec<Waiter>>,
+    /// Connections with open requests; the sum of their `open` is `open`.
+    connections: BTreeMap<ConnId, Connection>,
+    open: usize,
+}
+
+impl Requests {
+    /// Requests open on one connection, and in all.
+    pub(super) fn open(&self, conn: ConnId) -> (usize, usize) {
+        (self.connections.get(&conn).map_or(0, |c| c.open), self.open)
+    }
+
+    /// Counts a request as open until [`Requests::close`] or until it is answered.
+    pub(super) fn admit(&mut self, origin: Origin) {
+        self.connections.entry(origin.conn).or_default().open += 1;
+        self.open += 1;
+    }
+
+    /// Counts a request as answered. Says whether anybody still waits for the answer.
+    pub(super) fn close(&mut self, origin: Origin) -> bool {
+        let Some(connection) = self.connections.get_mut(&origin.conn) else { return false };
+        connection.open -= 1;
+        self.open -= 1;
+        if connection.open == 0 {
+            self.connections.remove(&origin.conn);
+        }
+        true
+    }
+
+    /// Forgets a connection. What it proposed goes its way, with nobody to be told.
+    pub(super) fn gone(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.remove(&conn) else { return };
+        self.open -= connection.open;
+        for key in connection.waits {
+            if let Some(waiters) = self.waiting.get_mut(&key) {
+                waiters.retain(|waiter| waiter.origin.conn != conn);
+                if waiters.is_empty() {
+                    self.waiting.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Takes a proposal into the table; the id is the one to propose it under.
+    pub(super) fn propose(&mut self, carried: Carried) -> u64 {
+        self.next_id += 1;
+        self.proposed.insert(self.next_id, carried);
+        self.next_id
+    }
+
+    /// The core put a proposal into the log.
+    pub(super) fn on_placed(&mut self, id: u64, slot: Slot, stamp_ms: u64, ballot: Ballot) {
+        if let Some(carried) = self.proposed.remove(&id) {
+            self.slots.insert(id, slot);
+            self.placed.insert(slot, Placed { id, stamp_ms, ballot, carried });
+        }
+    }
+
+    /// Takes out a proposal that the core gave back.
+    pub(super) fn take_rejected(&mut self, id: u64) -> Option<Carried> {
+        if let Some(slot) = self.slots.remove(&id) {
+            return self.placed.remove(&slot).map(|placed| placed.carried);
+        }
+        self.proposed.remove(&id)
+    }
+
+    /// Proposals that are neither applied nor given back.
+    pub(super) fn in_flight(&self) -> usize {
+        self.proposed.len() + self.placed.len()
+    }
+
+    /// Takes out what stood in `slot`, if the entry chosen there is the one that was placed.
+    pub(super) fn take_placed(&mut self, slot: Slot, birth: Ballot) -> Option<Placed> {
+        if self.placed.get(&slot)?.ballot != birth {
+            return None;
+        }
+        let placed = self.placed.remove(&slot)?;
+        self.slots.remove(&placed.id);
+        Some(placed)
+    }
+
+    /// Attaches an attempt to an acquire that waits. Says whether anybody still waits for the answer.
+    pub(super) fn attach(
+        &mut self,
+        key: (SessionId, Seq),
+        origin: Origin,
+        stamp_ms: Option<u64>,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(&origin.conn) else { return false };
+        connection.waits.insert(key);
+        self.waiting.entry(key).or_default().push(Waiter { origin, stamp_ms });
+        true
+    }
+
+    /// Takes out every waiting attempt: leadership is lost, and with it whoever would answer.
+    pub(super) fn take_waiting(&mut self) -> Vec<Origin> {
+        let waiting = std::mem::take(&mut self.waiting);
+        for connection in self.connections.values_mut() {
+            connection.waits.clear();
+        }
+        waiting.into_values().flatten().map(|waiter| waiter.origin).collect()
+    }
+
+    /// Sends what applying one entry gave out. `own` is what was placed there; `counts` tells whether
+    /// the entry moved time. An attempt that got no reply is given back: its acquire waits.
+    pub(super) fn answer(
+        &mut self,
+        slot: Slot,
+        own: Option<Placed>,
+        counts: bool,
+        replies: Vec<Reply>,
+        out: &mut Output,
+    ) -> Option<Unanswered> {
+        let mut own = own.map(|placed| Own {
+            stamp_ms: counts.then_some(placed.stamp_ms),
+            carried: placed.carried,
+        });
+        for Reply { to, outcome, .. } in replies {
+            match to {
+                ReplyTo::Command(session, seq) => {
+                    let bytes = Bytes::from(outcome.encode());
+                    self.push((session, seq), slot, &bytes, out);
+                    self.answer_own(&mut own, Key::Command(session, seq), slot, &bytes, out);
+                }
+                ReplyTo::Nonce(nonce) => {
+                    let bytes = Bytes::from(outcome.encode());
+                    self.answer_own(&mut own, Key::Nonce(nonce), slot, &bytes, out);
+                }
+                ReplyTo::Beats => self.answer_beats(&mut own, slot, outcome, out),
+            }
+        }
+        own.map(|Own { stamp_ms, carried }| Unanswered { stamp_ms, carried })
+    }
+
+    /// To everyone attached to a waiting acquire.
+    fn push(&mut self, key: (SessionId, Seq), slot: Slot, bytes: &Bytes, out: &mut Output) {
+        for Waiter { origin, stamp_ms } in self.waiting.remove(&key).unwrap_or_default() {
+            if let Some(connection) = self.connections.get_mut(&origin.conn) {
+                connection.waits.remove(&key);
+            }
+            self.send(origin, slot, stamp_ms, bytes.clone(), out);
+        }
+    }
+
+    fn answer_own(
+        &mut self,
+        own: &mut Option<Own>,
+        to: Key,
+        slot: Slot,
+        bytes: &Bytes,
+        out: &mut Output,
+    ) {
+        let Some(Own { stamp_ms, carried: Carried::Command { origin, key } }) = own else { return };
+        if *key == to {
+            self.send(*origin, slot, *stamp_ms, bytes.clone(), out);
+            *own = None;
+        }
+    }
+
+    /// The gathered keep-alives get their shares of the answer, in the order they were gathered in.
+    fn answer_beats(
+        &mut self,
+        own: &mut Option<Own>,
+        slot: Slot,
+        outcome: Outcome,
+        out: &mut Output,
+    ) {
+        let Some(Own { stamp_ms, carried: Carried::Beats(parts) }) = own else { return };
+        let (stamp_ms, parts) = (*stamp_ms, std::mem::take(parts));
+        *own = None;
+        let mut beats = match outcome {
+            Outcome::Alive { beats } => beats.into_iter(),
+            refusal => {
+                let bytes = Bytes::from(refusal.encode());
+                for (origin, _) in parts {
+                    self.send(origin, slot, stamp_ms, bytes.clone(), out);
+                }
+                return;
+            }
+        };
+        for (origin, count) in parts {
+            let share: Vec<BeatAnswer> = beats.by_ref().take(count).collect();
+            let bytes = Bytes::from(Outcome::Alive { beats: share }.encode());
+            self.send(origin, slot, stamp_ms, bytes, out);
+        }
+    }
+
+    fn send(
+        &mut self,
+        origin: Origin,
+        slot: Slot,
+        stamp_ms: Option<u64>,
+        bytes: Bytes,
+        out: &mut Output,
+    ) {
+        if self.close(origin) {
+            out.reply(origin, ResponseBody::Outcome { slot: slot.0, stamp_ms, bytes });
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Own {
+    stamp_ms: Option<u64>,
+    carried: Carried,
+}
+
+/// An attempt whose entry was applied without a reply to it.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// The stamp of its entry, if that moved time.
+    pub(super) stamp_ms: Option<u64>,
+    /// For whom the entry was.
+    pub(super) carried: Carried,
+}

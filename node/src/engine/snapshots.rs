@@ -1,0 +1,171 @@
+//! Snapshots: when one is due, what is in it, and its bytes.
+//!
+//! ```text
+//! | version u32 | 0 u32 | clock: time_ms u64, leader u64 | the machine's own encoding |
+//! ```
+//!
+//! Integers are little-endian. The clock is the fold over all entries up to the slot; with it the
+//! replay that starts there moves time exactly as a replay from the first slot would.
+//!
+//! A snapshot is due once the log has grown enough, at the next slot that is a multiple of a fixed
+//! number: so two replicas' snapshots of one slot can be compared, byte by byte. It is handed out only
+//! when the log is durable through its slot (P13 of the replication design): a snapshot beyond the
+//! durable log would leave a hole between the two.
+
+use std::io::{self, Write};
+
+use paxos::{Ballot, ClusterClock, Slot, WalAppend, WalRecord, WalSeq};
+use statemachine::Machine;
+
+use super::options::SnapshotPolicy;
+
+const VERSION: u32 = 1;
+const HEAD_BYTES: usize = 24;
+
+/// A snapshot to be made. The log is durable through `slot` already. Whoever makes it syncs the data
+/// files first, then writes [`SnapshotJob::encode`] by `wal::snapshot::save`, has the superblock name
+/// it, and tells the engine `SnapshotSaved`. The state in here is frozen; file lengths are taken from
+/// it and never from the disk, which is ahead of it by then.
+#[derive(Clone, Debug)]
+pub struct SnapshotJob {
+    /// The last slot in it.
+    pub slot: Slot,
+    /// The state as of `slot`.
+    pub machine: Machine,
+    /// Cluster time as of `slot`.
+    pub clock: ClusterClock,
+}
+
+/// Why a snapshot's bytes make no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// Too short for its own head.
+    #[error("{found} bytes are too few for a snapshot, {HEAD_BYTES} is the least")]
+    Short {
+        /// Bytes found.
+        found: usize,
+    },
+    /// Of a newer program.
+    #[error("snapshot version {found}, this program reads {VERSION}")]
+    Version {
+        /// The version found.
+        found: u32,
+    },
+    /// The machine's part does not decode.
+    #[error("the state in the snapshot does not decode")]
+    Machine(#[source] statemachine::DecodeError),
+}
+
+impl SnapshotJob {
+    /// Writes the payload: the same bytes on every replica.
+    ///
+    /// # Errors
+    ///
+    /// What `out` returns.
+    pub fn encode(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&VERSION.to_le_bytes())?;
+        out.write_all(&0u32.to_le_bytes())?;
+        out.write_all(&self.clock.time_ms.to_le_bytes())?;
+        out.write_all(&self.clock.leader.raw().to_le_bytes())?;
+        self.machine.encode_snapshot(out)
+    }
+
+    /// Reads a payload, the snapshot of `slot`.
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadError`]. Never panics, whatever `bytes` holds.
+    pub fn decode(slot: Slot, bytes: &[u8]) -> Result<SnapshotJob, PayloadError> {
+        let (head, rest) = bytes
+            .split_at_checked(HEAD_BYTES)
+            .ok_or(PayloadError::Short { found: bytes.len() })?;
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
+        let version = word(0) as u32;
+        if version != VERSION {
+            return Err(PayloadError::Version { found: version });
+        }
+        let clock = ClusterClock { time_ms: word(8), leader: Ballot::from_raw(word(16)) };
+        let machine = Machine::decode_snapshot(rest).map_err(PayloadError::Machine)?;
+        Ok(SnapshotJob { slot, machine, clock })
+    }
+}
+
+/// When the next snapshot is due.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    policy: SnapshotPolicy,
+    /// Bytes that the log has grown by since the last snapshot was taken.
+    grown: u64,
+    /// The newest append handed out.
+    submitted: WalSeq,
+    durable: WalSeq,
+    /// Taken, but the log is not durable so far.
+    held: Option<(WalSeq, SnapshotJob)>,
+    /// Handed out and neither saved nor failed.
+    running: bool,
+}
+
+impl Snapshots {
+    pub(super) fn new(policy: SnapshotPolicy, grown: u64) -> Snapshots {
+        Snapshots {
+            policy,
+            grown,
+            submitted: WalSeq(0),
+            durable: WalSeq(0),
+            held: None,
+            running: false,
+        }
+    }
+
+    /// Counts what the log grows by. Appends that share a commit group are counted as if each had
+    /// its own blocks, so this is an upper bound, and so is the log's size.
+    pub(super) fn on_append(&mut self, append: &WalAppend) {
+        let records: u64 = append.records.iter().map(|record| 64 + payload_bytes(record)).sum();
+        self.grown += (128 + records).next_multiple_of(4_096);
+        self.submitted = append.seq;
+    }
+
+    /// `slot` was just applied: freezes the state if a snapshot is due.
+    pub(super) fn on_applied(&mut self, slot: Slot, machine: &Machine, clock: ClusterClock) {
+        let due = self.grown >= self.policy.log_bytes
+            && slot.0.is_multiple_of(self.policy.slot_multiple.max(1));
+        if !due || self.running || self.held.is_some() {
+            return;
+        }
+        self.grown = 0;
+        // What was chosen in this slot is in an append handed out by now.
+        self.held = Some((self.submitted, SnapshotJob { slot, machine: machine.clone(), clock }));
+    }
+
+    pub(super) fn on_durable(&mut self, seq: WalSeq) {
+        self.durable = self.durable.max(seq);
+    }
+
+    /// The frozen state, once the log is durable through its slot.
+    pub(super) fn take_job(&mut self) -> Option<SnapshotJob> {
+        let (barrier, job) = self.held.take_if(|(barrier, _)| *barrier <= self.durable)?;
+        debug_assert!(barrier <= self.durable);
+        self.running = true;
+        Some(job)
+    }
+
+    pub(super) fn on_saved(&mut self) {
+        self.running = false;
+    }
+
+    /// Tries again when the log has grown by another quarter.
+    pub(super) fn on_failed(&mut self) {
+        self.running = false;
+        self.grown = self.grown.max(self.policy.log_bytes / 4 * 3);
+    }
+}
+
+fn payload_bytes(record: &WalRecord) -> u64 {
+    match record {
+        WalRecord::Promise { .. } => 0,
+        WalRecord::Accept { entry, .. } | WalRecord::Chosen { entry, .. } => {
+            entry.bytes().len() as u64
+        }
+        WalRecord::SnapshotMark { meta, .. } => meta.len() as u64,
+    }
+}

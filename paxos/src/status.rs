@@ -1,0 +1,61 @@
+//! A core's state as plain data, for `/status`, metrics and checks.
+
+use crate::ballot::Ballot;
+use crate::ident::{NodeId, Slot};
+use crate::outbox::Role;
+
+/// What a core knows of itself and its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it does.
+    pub role: Role,
+    /// Its own ballot as candidate and leader, else the ballot of the leader it follows.
+    pub ballot: Ballot,
+    /// Who leads, as far as known.
+    pub leader: Option<NodeId>,
+    /// The highest ballot promised.
+    pub promised: Ballot,
+    /// The first slot the log holds.
+    pub first: Slot,
+    /// Every slot up to here is known to be chosen.
+    pub chosen: Slot,
+    /// The last slot held.
+    pub last: Slot,
+    /// What the driver applied.
+    pub applied: Slot,
+    /// Every slot up to here is durable here at `ballot`, or chosen: this replica's own vote.
+    pub durable: Slot,
+    /// The slot of the own `LeaderStart`, while leading.
+    pub leader_start: Option<Slot>,
+    /// Bytes of entries proposed but not chosen.
+    pub unchosen_bytes: usize,
+    /// Age of the oldest record that the disk has not finished, microseconds.
+    pub wal_age_us: u64,
+    /// The lowest slot that a known member lacks.
+    pub needed: Slot,
+    /// To whom leadership is being handed, if it is.
+    pub transfer: Option<NodeId>,
+    /// The other members, ascending.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// What a core knows of one peer. All but `up` and `chosen` is only known while leading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub node: NodeId,
+    /// Whether a connection stands.
+    pub up: bool,
+    /// The next slot to stream to it, if known.
+    pub next: Option<Slot>,
+    /// Every slot up to here is durable there at this ballot, or chosen.
+    pub durable: Slot,
+    /// Every slot up to here has arrived there.
+    pub received: Slot,
+    /// Its chosen prefix, as it last said.
+    pub chosen: Slot,
+    /// Age of the oldest record that its disk has not finished, microseconds.
+    pub wal_age_us: u64,
+    /// Slots between the last one held here and the last one durable there.
+    pub lag: u64,
+}

@@ -144,8 +144,11 @@ impl Mesh {
 
     /// Queues one frame for each of `to` that is connected; true if all took it.
     pub fn send(&self, to: &[u16], frame: &Sealed) -> bool {
-        to.iter()
-            .fold(true, |all, &peer| self.links.send(peer, frame) && all)
+        let mut all = true;
+        for &peer in to {
+            all &= self.links.send(peer, frame);
+        }
+        all
     }
 
     /// Writes what is queued from this very thread, as far as the sockets take it now. For a

@@ -9,7 +9,7 @@
 //!        |  gather     keep-alives of many sessions as one entry
 //!        |  reads      linearizable reads, one round for all of a batch
 //!        |  backlog    chosen entries that wait for disk space
-//!        |  timekeeper when the next deadline is reached
+//!        |  timekeeper moves time on when a deadline is reached and nothing else does
 //!        |  snapshots  when one is due, and its bytes
 //!        |      \
 //!   paxos::Core  statemachine::Machine
@@ -47,7 +47,6 @@ use gather::Gather;
 use reads::Reads;
 use requests::{Carried, Requests};
 use snapshots::Snapshots;
-use timekeeper::Timekeeper;
 
 /// A replica. See the module.
 #[derive(Debug)]
@@ -67,7 +66,8 @@ pub struct Engine {
     requests: Requests,
     gather: Gather,
     reads: Reads,
-    timekeeper: Timekeeper,
+    /// When the next deadline will be reached, if this replica is to see to that.
+    time_due: Option<MonoTime>,
     snapshots: Snapshots,
     /// Proposals of this batch, and their bytes.
     batch: Vec<Proposal>,
@@ -99,7 +99,7 @@ impl Engine {
             applied,
             requests: Requests::default(),
             reads: Reads::default(),
-            timekeeper: Timekeeper::default(),
+            time_due: None,
             batch: Vec::new(),
             batch_bytes: 0,
             transfers: Vec::new(),
@@ -175,12 +175,8 @@ impl Engine {
 
     /// When [`Input::Tick`] is due at the latest; to be asked anew after each batch.
     pub fn next_wake(&self) -> MonoTime {
-        let deadline = match self.machine.next_deadline() {
-            Some(deadline) if self.requests.in_flight() == 0 => self.timekeeper.wake(deadline),
-            _ => None,
-        };
         let transfer = self.transfers.iter().map(|&(_, until)| until).min();
-        [deadline, transfer, self.gather.due()]
+        [self.time_due, transfer, self.gather.due()]
             .into_iter()
             .flatten()
             .fold(self.core.next_wake(), MonoTime::min)
@@ -228,7 +224,7 @@ impl Engine {
     fn absorb(&mut self, now: Now, out: &mut Output) {
         loop {
             self.pass_on(out);
-            self.on_proposals(now.mono, out);
+            self.on_proposals(out);
             if let Some(change) = self.outbox.role.take() {
                 self.on_role(now, change, out);
             }
@@ -298,7 +294,7 @@ impl Engine {
     /// Whoever counted on this replica's leadership is told. What was placed in the log comes back
     /// from the core as lost.
     fn stop_leading(&mut self, out: &mut Output) {
-        self.timekeeper.stop();
+        self.time_due = None;
         for origin in self.requests.take_waiting() {
             let reason = "leadership was lost while the acquire waited; ask again".to_owned();
             self.finish_request(origin, ResponseBody::Unknown { reason }, out);

@@ -2,7 +2,7 @@
 //! was chosen.
 
 use net::ResponseBody;
-use paxos::{Entry, EntryKind, MonoTime, Reject, Role, Slot};
+use paxos::{Entry, EntryKind, MonoTime, Reject, Slot};
 use statemachine::{Applied, At, ClusterTime, Effects, Settings};
 
 use super::requests::{Carried, Key, Placed, Unanswered};
@@ -10,10 +10,9 @@ use super::{Effect, Engine, Note, Origin, Output};
 
 impl Engine {
     /// Which proposals stand in the log, and which came back.
-    pub(super) fn on_proposals(&mut self, now: MonoTime, out: &mut Output) {
+    pub(super) fn on_proposals(&mut self, out: &mut Output) {
         for (id, slot, stamp_ms) in self.outbox.placed.drain(..) {
             self.requests.on_placed(id, slot, stamp_ms, self.ballot);
-            self.timekeeper.on_stamp(now, stamp_ms);
         }
         for (id, reject) in std::mem::take(&mut self.outbox.rejects) {
             let Some(carried) = self.requests.take_rejected(id) else { continue };
@@ -56,12 +55,8 @@ impl Engine {
         self.applied = slot;
         let own = self.requests.take_placed(slot, entry.birth());
         let effects = apply_entry(&mut self.machine, slot, entry, moved);
-        match entry.kind() {
-            EntryKind::Settings => self.compare_settings(out),
-            EntryKind::LeaderStart if self.role == Role::Leader && entry.birth() == self.ballot => {
-                self.timekeeper.on_stamp(now, entry.stamp_ms());
-            }
-            _ => {}
+        if entry.kind() == EntryKind::Settings {
+            self.compare_settings(out);
         }
         out.effects.extend(effects.files.into_iter().map(Effect::File));
         out.events.extend(effects.events);

@@ -93,7 +93,7 @@ impl Engine {
         None
     }
 
-    fn enqueue(&mut self, carried: Carried, kind: EntryKind, payload: Bytes) {
+    pub(super) fn enqueue(&mut self, carried: Carried, kind: EntryKind, payload: Bytes) {
         let id = self.requests.propose(carried);
         self.batch.push(Proposal { id, kind, payload });
     }
@@ -196,17 +196,6 @@ impl Engine {
         while let Some((command, parts)) = self.gather.take(now) {
             let payload = Bytes::from(command.encode());
             self.enqueue(Carried::Beats(parts), EntryKind::App, payload);
-        }
-    }
-
-    /// Moves time on when a deadline is reached and nothing else does.
-    pub(super) fn keep_time(&mut self, now: MonoTime) {
-        let idle = self.batch.is_empty() && self.requests.in_flight() == 0;
-        if let Some(deadline) = self.machine.next_deadline()
-            && idle
-            && self.timekeeper.is_due(now, deadline)
-        {
-            self.enqueue(Carried::Own, EntryKind::Time, Bytes::new());
         }
     }
 }

@@ -126,7 +126,7 @@ impl Snapshots {
     }
 
     /// `slot` was just applied: freezes the state if a snapshot is due.
-    pub(super) fn on_applied(&mut self, slot: Slot, machine: &Machine, clock: ClusterClock) {
+    pub(super) fn on_applied(&mut self, slot: Slot, machine: &Machine, clock: &ClusterClock) {
         let due = self.grown >= self.policy.log_bytes
             && slot.0.is_multiple_of(self.policy.slot_multiple.max(1));
         if !due || self.running || self.held.is_some() {
@@ -134,7 +134,11 @@ impl Snapshots {
         }
         self.grown = 0;
         // What was chosen in this slot is in an append handed out by now.
-        self.held = Some((self.submitted, SnapshotJob { slot, machine: machine.clone(), clock }));
+        self.held = Some((self.submitted, SnapshotJob {
+            slot,
+            machine: machine.clone(),
+            clock: clock.clone(),
+        }));
     }
 
     pub(super) fn on_durable(&mut self, seq: WalSeq) {

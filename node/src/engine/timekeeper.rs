@@ -1,44 +1,27 @@
-//! When cluster time reaches the next deadline, as far as a leader can tell from its own clock.
+//! Moving cluster time on when a deadline is reached and nothing else is being proposed.
 //!
-//! A stamp is the core's business; here it is only foreseen, from the last stamp seen and the
-//! monotonic time since. The estimate is never ahead of the stamp that the core would give, so an
-//! entry proposed when a deadline is foreseen as reached does reach it.
+//! Only the leader does, and only as the last resort: any other entry moves time as well.
 
-use paxos::MonoTime;
-use statemachine::ClusterTime;
+use bytes::Bytes;
+use paxos::{EntryKind, MonoTime};
 
-/// The last stamp that this leader gave, and when.
-#[derive(Debug, Default)]
-pub(super) struct Timekeeper {
-    last: Option<(MonoTime, u64)>,
-}
+use super::Engine;
+use super::requests::Carried;
 
-impl Timekeeper {
-    /// An entry of this leader was stamped at or before `now`.
-    pub(super) fn on_stamp(&mut self, now: MonoTime, stamp_ms: u64) {
-        if self.estimate(now).is_none_or(|estimate| estimate < stamp_ms) {
-            self.last = Some((now, stamp_ms));
+impl Engine {
+    /// Adds an entry to the batch if a deadline is reached, or notes when that will be.
+    pub(super) fn keep_time(&mut self, now: MonoTime) {
+        self.time_due = None;
+        if !self.batch.is_empty() || self.requests.in_flight() > 0 {
+            return;
         }
-    }
-
-    /// This replica does not lead any more.
-    pub(super) fn stop(&mut self) {
-        self.last = None;
-    }
-
-    /// Whether `deadline` is reached.
-    pub(super) fn is_due(&self, now: MonoTime, deadline: ClusterTime) -> bool {
-        self.estimate(now).is_some_and(|time_ms| time_ms >= deadline.0)
-    }
-
-    /// When `deadline` will be reached.
-    pub(super) fn wake(&self, deadline: ClusterTime) -> Option<MonoTime> {
-        let (mono, stamp_ms) = self.last?;
-        Some(MonoTime(mono.0.saturating_add(deadline.0.saturating_sub(stamp_ms).saturating_mul(1_000))))
-    }
-
-    fn estimate(&self, now: MonoTime) -> Option<u64> {
-        let (mono, stamp_ms) = self.last?;
-        Some(stamp_ms + now.0.saturating_sub(mono.0) / 1_000)
+        let Some(deadline) = self.machine.next_deadline() else { return };
+        let Some(time_ms) = self.core.leader_time_ms(now) else { return };
+        if time_ms >= deadline.0 {
+            self.enqueue(Carried::Own, EntryKind::Time, Bytes::new());
+        } else {
+            // A stamp is rounded down to a millisecond, so one more makes sure.
+            self.time_due = Some(now.after((deadline.0 - time_ms).saturating_add(1).saturating_mul(1_000)));
+        }
     }
 }

@@ -1,0 +1,4 @@
+mod command;
+pub(crate) mod launcher;
+mod terminal;
+mod watch;

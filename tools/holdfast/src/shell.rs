@@ -1,0 +1,2 @@
+pub(crate) mod request;
+mod words;

@@ -1,0 +1,29 @@
+//! Starts real processes and talks to them the way a user does.
+//!
+//! - [`binaries`]: the programs under test, built once per test run;
+//! - [`process`]: one child process: signals, its two outputs, its end;
+//! - [`ports`]: addresses that a replica finds again after a restart;
+//! - [`cluster`]: replicas with their folders, killed, paused, cut off and brought back;
+//! - [`shell`]: a client that speaks nothing but the JSON lines of `holdfast shell`;
+//! - [`client`]: such a shell behind proxies of its own;
+//! - [`http`]: one GET of a replica's pages;
+//! - [`patience`]: waiting for a condition, with a deadline;
+//! - [`slots`]: how many clusters may run at a time.
+//!
+//! Everything that is started here is ended by its `Drop`. A test that fails prints the tails of the
+//! logs of everything it had started.
+
+pub mod binaries;
+pub mod client;
+pub mod cluster;
+pub mod http;
+pub mod patience;
+pub mod ports;
+pub mod process;
+pub mod shell;
+pub mod slots;
+
+pub use client::Client;
+pub use cluster::{Cluster, Plan};
+pub use process::Process;
+pub use shell::{Reply, Shell};

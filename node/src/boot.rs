@@ -1,1 +1,246 @@
-//! From a data folder to an engine.
+//! From a data folder to an engine: the log, the newest valid snapshot, the replay.
+//!
+//! ```text
+//! open_folder   lock, superblocks; a fresh folder gets a disk id
+//!     ... the birth protocol, if the folder was not born into a cluster yet (the driver's)
+//! boot          scan the log -> choose a base -> cut the files back to it -> replay what is chosen
+//!               -> hand what is accepted above that to the core
+//! ```
+//!
+//! A base is a snapshot, or the empty state if the log reaches back to its first slot. The newest one
+//! whose data files are all there is taken. An older one costs a longer replay, which rebuilds the
+//! files that a newer one would miss. If none will do, the replica refuses to start and says what is
+//! damaged: a guess could lose what was acknowledged.
+
+mod base;
+mod refusal;
+mod replay;
+
+use paxos::birth::BirthRecord;
+use paxos::{Ballot, ClusterId, DiskId, Identity, MonoTime, NodeId, Recovered, Slot};
+use statemachine::Settings;
+use wal::storage::SharedDisk;
+use wal::{Environment, Folder, Outcome, Recovery, Writer};
+
+use crate::engine::{Engine, EngineOptions, Limits, Restored, SnapshotPolicy};
+use crate::filestore::{FileStore, Inspection};
+
+pub use refusal::Refusal;
+
+use replay::Replayed;
+
+/// How a replica is to behave.
+#[derive(Clone, Debug)]
+pub struct BootConfig {
+    /// Its id.
+    pub node: NodeId,
+    /// Microseconds between a leader's heartbeats.
+    pub heartbeat_us: u64,
+    /// The shortest election timeout, in microseconds.
+    pub election_us: u64,
+    /// How much a change of leader extends sessions and leases at least, in milliseconds.
+    pub grace_ms: u64,
+    /// Seeds the election timeouts.
+    pub seed: u64,
+    /// Hand leadership to the lowest live, caught-up id.
+    pub prefer_lowest_id: bool,
+    /// What this replica has agreed if it is the cluster's first leader.
+    pub settings: Settings,
+    /// How much it takes on.
+    pub limits: Limits,
+    /// When it makes a snapshot.
+    pub snapshots: SnapshotPolicy,
+    /// Keep-alives are gathered for this long at most, in microseconds.
+    pub gather_us: u64,
+    /// The program's version, for `Status`.
+    pub version: String,
+    /// How the log is kept.
+    pub log: wal::Options,
+    /// Data files of up to this many bytes in all are verified before the start, larger ones after.
+    pub check_at_once_bytes: u64,
+}
+
+impl BootConfig {
+    /// The defaults, for replica `node`.
+    pub fn new(node: NodeId) -> BootConfig {
+        let election_us = 500_000;
+        BootConfig {
+            node,
+            heartbeat_us: 50_000,
+            election_us,
+            grace_ms: paxos::default_grace_ms(election_us),
+            seed: u64::from(node.0),
+            prefer_lowest_id: false,
+            settings: Settings::default(),
+            limits: Limits::default(),
+            snapshots: SnapshotPolicy::default(),
+            gather_us: 100_000,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log: wal::Options::default(),
+            check_at_once_bytes: 256 << 20,
+        }
+    }
+}
+
+/// A replica ready to run.
+#[derive(Debug)]
+pub struct Booted {
+    /// The replica.
+    pub engine: Engine,
+    /// Its log.
+    pub writer: Writer,
+    /// Its data files.
+    pub files: FileStore,
+    /// What was found, for the operator's log.
+    pub report: BootReport,
+}
+
+/// What the boot found and did.
+#[derive(Clone, Debug)]
+pub struct BootReport {
+    /// What the scan of the log found.
+    pub log: wal::Report,
+    /// The slot of the snapshot that the replay began at, 0 = none.
+    pub base: Slot,
+    /// The last slot replayed.
+    pub applied: Slot,
+    /// Entries above that, accepted and not known to be chosen.
+    pub accepted: usize,
+    /// Why newer snapshots could not be the base, one line each.
+    pub passed_over: Vec<String>,
+}
+
+/// Locks a data folder and reads who it belongs to. An empty one is laid out and gets a disk id.
+///
+/// # Errors
+///
+/// [`Refusal`], with the process' exit code.
+pub fn open_folder(disk: SharedDisk, node: NodeId, env: Environment) -> Result<Folder, Refusal> {
+    Folder::open(disk, node.0, env).map_err(Refusal::from)
+}
+
+/// Starts the replica of a folder that was born into a cluster.
+///
+/// # Errors
+///
+/// [`Refusal`], with the process' exit code. The folder is then as it was, but for what recovery
+/// itself writes.
+///
+/// # Panics
+///
+/// If the folder was not born: the birth protocol comes first.
+pub fn boot(
+    folder: Folder,
+    disk: SharedDisk,
+    config: &BootConfig,
+    now: MonoTime,
+) -> Result<Booted, Refusal> {
+    let (identity, birth) = identity_of(&folder)?;
+    let (writer, recovery) = folder.open_log(config.log.clone())?;
+    check_outcome(&recovery)?;
+    let mut files = FileStore::open(disk.clone())?;
+    refuse_lost_log(&recovery, &files)?;
+
+    let inspection = base::inspection(&disk, config.check_at_once_bytes, &files)?;
+    let base = base::choose(&disk, &writer, &recovery, &files, inspection)?;
+    files.cut_back(&base.facts, inspection)?;
+    if inspection == Inspection::Checksums && files.is_recheck_due()? {
+        files.clear_recheck()?;
+    }
+    let base_slot = base.state.slot;
+    let chosen = Slot(recovery.commit_slot.min(recovery.last_slot).max(base_slot.0));
+    let replayed = replay::replay(&writer, base.state, chosen, &mut files)?;
+    let Replayed { machine, clock } = replayed;
+    let above = replay::accepted(&writer, chosen, Slot(recovery.last_slot))?;
+
+    let report = BootReport {
+        log: recovery.report.clone(),
+        base: base_slot,
+        applied: chosen,
+        accepted: above.entries.len(),
+        passed_over: base.passed_over,
+    };
+    let recovered = Recovered {
+        promised: Ballot::from_raw(recovery.promised),
+        max_ballot_seen: Ballot::from_raw(recovery.max_ballot_ever),
+        first: Slot(recovery.first_slot.max(1)),
+        chosen,
+        clock,
+        accepted: above.entries,
+        applied: chosen,
+        chosen_marks: above.chosen_marks,
+    };
+    let newest = recovery.snapshots.first().map_or(0, |snapshot| snapshot.slot);
+    let restored = Restored {
+        recovered,
+        machine,
+        snapshot: Slot(newest),
+        log_bytes: writer.bytes_since(newest),
+    };
+    let options = engine_options(config, identity, &birth, recovery.incarnation);
+    Ok(Booted { engine: Engine::new(options, restored, now), writer, files, report })
+}
+
+fn engine_options(
+    config: &BootConfig,
+    identity: Identity,
+    birth: &BirthRecord,
+    incarnation: u64,
+) -> EngineOptions {
+    let core = paxos::Config {
+        heartbeat_us: config.heartbeat_us,
+        election_us: config.election_us,
+        grace_ms: config.grace_ms,
+        seed: config.seed,
+        prefer_lowest_id: config.prefer_lowest_id,
+        incarnation,
+        ..paxos::Config::new(identity, birth.membership())
+    };
+    EngineOptions {
+        core,
+        settings: config.settings.clone(),
+        limits: config.limits,
+        snapshots: config.snapshots,
+        gather_us: config.gather_us,
+        version: config.version.clone(),
+        cluster_name: birth.name.clone(),
+    }
+}
+
+/// Who the replica is and who votes, as its birth record says.
+fn identity_of(folder: &Folder) -> Result<(Identity, BirthRecord), Refusal> {
+    let meta = folder.meta();
+    assert_ne!(meta.cluster, 0, "the folder was not born into a cluster");
+    let birth = BirthRecord::decode(meta.birth.clone())
+        .map_err(|error| Refusal::damaged(format!("the birth record does not decode: {error}")))?;
+    let identity = Identity {
+        cluster: ClusterId(meta.cluster),
+        node: NodeId(meta.node),
+        disk: DiskId(meta.disk),
+    };
+    Ok((identity, birth))
+}
+
+/// Damage is never guessed away: what cannot be proven to be a torn tail stops the start.
+fn check_outcome(recovery: &Recovery) -> Result<(), Refusal> {
+    match &recovery.outcome {
+        Outcome::Clean | Outcome::TornTail { .. } => Ok(()),
+        other => Err(Refusal::of_log(other)),
+    }
+}
+
+/// Files with data beside a log that never held anything: somebody took the log away. Replaying its
+/// first entries would empty the files.
+fn refuse_lost_log(recovery: &Recovery, files: &FileStore) -> Result<(), Refusal> {
+    if recovery.last_slot > 0 || !recovery.snapshots.is_empty() {
+        return Ok(());
+    }
+    let names = files.names_with_data()?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::damaged(format!(
+        "the log is empty but files/ holds data ({}): put the folder wal/ back, or move files/ away",
+        names.join(", ")
+    )))
+}

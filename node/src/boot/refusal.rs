@@ -1,0 +1,68 @@
+//! Why a replica does not start, with the exit code of its process.
+
+use std::error::Error as _;
+
+use crate::filestore::FileError;
+
+/// Why a replica does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The process' exit code: 4 the folder is not this replica's to use, 5 damaged, 6 a write or sync
+    /// failed, 1 anything else.
+    pub exit: u8,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// Something stored is damaged.
+    pub fn damaged(message: String) -> Refusal {
+        Refusal { exit: 5, message }
+    }
+
+    pub(super) fn of_log(outcome: &wal::Outcome) -> Refusal {
+        let exit = if outcome.is_foreign() { 4 } else { 5 };
+        Refusal { exit, message: format!("the log cannot be used: {outcome}") }
+    }
+}
+
+impl From<wal::Error> for Refusal {
+    fn from(error: wal::Error) -> Refusal {
+        let exit = match &error {
+            wal::Error::InUse
+            | wal::Error::ForeignNode { .. }
+            | wal::Error::NewerFormat { .. }
+            | wal::Error::BornElsewhere { .. } => 4,
+            wal::Error::MetaLost(_)
+            | wal::Error::Damaged(_)
+            | wal::Error::BadSnapshot { .. } => 5,
+            wal::Error::Io { .. } | wal::Error::NoSpace { .. } | wal::Error::Poisoned => 6,
+            _ => 1,
+        };
+        Refusal { exit, message: with_cause(&error) }
+    }
+}
+
+impl From<wal::ReadError> for Refusal {
+    fn from(error: wal::ReadError) -> Refusal {
+        Refusal::damaged(with_cause(&error))
+    }
+}
+
+impl From<FileError> for Refusal {
+    fn from(error: FileError) -> Refusal {
+        Refusal { exit: 6, message: with_cause(&error) }
+    }
+}
+
+/// The refusal is where the error stops, so its causes are told here.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    message
+}

@@ -2,9 +2,12 @@
 
 use std::io;
 
+use crate::apply::numbered::{self, Caller};
+use crate::apply::{Step, expiry, presence, start};
+use crate::state::State;
 use crate::{
-    Answer, ClusterTime, Command, DecodeError, Effects, FileFact, Query, Seq, SessionId, Settings,
-    Slot,
+    Answer, ClusterTime, Command, DecodeError, Effects, Event, FileFact, Query, Seq, SessionId,
+    Settings, Slot, answer, snapshot,
 };
 
 /// Where and when an entry of the log is applied.
@@ -37,11 +40,11 @@ pub enum Applied<'a> {
 }
 
 /// The state of the lock service.
-#[derive(Clone, Debug, Default)]
+///
+/// A clone costs next to nothing, shares what does not change, and may go to another thread.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Machine {
-    time: ClusterTime,
-    applied: Slot,
-    settings: Option<Settings>,
+    state: State,
 }
 
 impl Machine {
@@ -53,47 +56,78 @@ impl Machine {
 
     /// Applies the entry of the next slot: moves time, ends what is due, grants what became free,
     /// and then does what the entry says.
+    ///
+    /// # Panics
+    ///
+    /// If the slot was applied before: a driver that repeats one would have replicas differ.
     pub fn apply(&mut self, at: At, what: Applied<'_>) -> Effects {
-        self.time = self.time.max(at.time);
-        self.applied = at.slot;
-        let _ = what;
-        Effects::default()
+        let state = &mut self.state;
+        assert!(
+            at.slot > state.applied,
+            "slot {} comes after {}",
+            at.slot,
+            state.applied
+        );
+        state.applied = at.slot;
+        state.time = state.time.max(at.time);
+        let mut step = Step::new(at.slot, at.wall_ms);
+        expiry::expire(state, &mut step);
+        match what {
+            Applied::Command(command) => run(state, &mut step, command),
+            Applied::Encoded(bytes) => match Command::decode(bytes) {
+                Ok(command) => run(state, &mut step, command),
+                Err(e) => step.event(Event::Unreadable {
+                    reason: e.to_string(),
+                }),
+            },
+            Applied::Settings(settings) => start::settle(state, &mut step, settings),
+            Applied::LeaderStart { grace_ms } => start::lead(state, &mut step, grace_ms),
+            Applied::Time => {}
+        }
+        step.effects
     }
 
     /// Cluster time as of the last slot applied.
     #[must_use]
     pub fn time(&self) -> ClusterTime {
-        self.time
+        self.state.time
     }
 
     /// The last slot applied.
     #[must_use]
     pub fn applied(&self) -> Slot {
-        self.applied
+        self.state.applied
     }
 
     /// The agreed settings, once there are any.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
-        self.settings.as_ref()
+        self.state.settings.as_ref()
     }
 
-    /// When the next session, wait or lease ends.
+    /// When the next session, wait or lease ends: the leader proposes an entry that moves time
+    /// once that has come and nothing else is being proposed.
     #[must_use]
     pub fn next_deadline(&self) -> Option<ClusterTime> {
-        None
+        self.state.dues().first().map(|due| due.at)
     }
 
     /// The place in its queue of an acquire that waits, 1 for the next; absent if it does not.
     #[must_use]
-    pub fn waiting_position(&self, _session: SessionId, _seq: Seq) -> Option<u64> {
-        None
+    pub fn waiting_position(&self, session: SessionId, seq: Seq) -> Option<u64> {
+        self.state.position(session, seq)
+    }
+
+    /// What the state weighs and may weigh, in bytes of the agreed budget.
+    #[must_use]
+    pub fn weight(&self) -> (u64, u64) {
+        (self.state.weight(), self.state.limits().state_bytes_max)
     }
 
     /// Answers a question.
     #[must_use]
-    pub fn query(&self, _query: &Query) -> Answer {
-        Answer::Token { current: false }
+    pub fn query(&self, query: &Query) -> Answer {
+        answer::answer(&self.state, query)
     }
 
     /// Writes the whole state: the same bytes on every replica that applied the same slots.
@@ -101,8 +135,8 @@ impl Machine {
     /// # Errors
     ///
     /// Only those of `out`.
-    pub fn encode_snapshot(&self, _out: &mut impl io::Write) -> io::Result<()> {
-        Ok(())
+    pub fn encode_snapshot(&self, out: &mut impl io::Write) -> io::Result<()> {
+        snapshot::encode(&self.state, out)
     }
 
     /// Reads a state back.
@@ -110,18 +144,43 @@ impl Machine {
     /// # Errors
     ///
     /// Fails on an unknown version, and on bytes that are no state or one that cannot be.
-    pub fn decode_snapshot(_bytes: &[u8]) -> Result<Machine, DecodeError> {
-        Err(DecodeError::Empty)
+    pub fn decode_snapshot(bytes: &[u8]) -> Result<Machine, DecodeError> {
+        Ok(Machine {
+            state: snapshot::decode(bytes)?,
+        })
     }
 
-    /// A number for the whole state: equal states have equal ones.
+    /// A number for the whole state, its slot included: equal states have equal ones. Costs a
+    /// pass over the state.
     #[must_use]
     pub fn state_hash(&self) -> u64 {
-        0
+        snapshot::hash(&self.state)
     }
 
     /// The files, by name.
     pub fn files(&self) -> impl Iterator<Item = FileFact> + '_ {
-        std::iter::empty()
+        self.state
+            .files()
+            .iter()
+            .map(|(name, file)| answer::file_fact(name, file))
+    }
+}
+
+fn run(state: &mut State, step: &mut Step, command: Command) {
+    match command {
+        Command::Open {
+            nonce,
+            ttl_ms,
+            name,
+        } => presence::open(state, step, nonce, ttl_ms, &name),
+        Command::KeepAlive { beats } => presence::keep_alive(state, step, &beats),
+        Command::Session {
+            session,
+            seq,
+            done,
+            op,
+        } => {
+            numbered::run(state, step, Caller { session, seq }, &done, op);
+        }
     }
 }

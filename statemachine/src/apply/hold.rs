@@ -1,0 +1,141 @@
+//! What a holder does besides appending: `renew` and `abort`; and what befalls one:
+//! `force_release`.
+
+use crate::apply::Step;
+use crate::apply::expiry;
+use crate::apply::numbered::Caller;
+use crate::lock::Holder;
+use crate::name::Name;
+use crate::state::State;
+use crate::{
+    ClusterTime, Event, LostWhy, Measured, NotHeldWhy, Outcome, Refusal, SessionId, Token,
+};
+
+/// Bytes that the reason of a forced release may have.
+const REASON_BYTES_MAX: u64 = 1_024;
+
+/// Starts the lease anew.
+pub(crate) fn renew(
+    state: &mut State,
+    step: &mut Step,
+    caller: Caller,
+    lock: &str,
+    token: Token,
+) -> Result<Outcome, Refusal> {
+    let deadline = renew_lease(state, step, caller.session, lock, token)?;
+    Ok(Outcome::Renewed { deadline })
+}
+
+/// Starts a lease anew; the deadline to tell.
+pub(crate) fn renew_lease(
+    state: &mut State,
+    step: &mut Step,
+    session: SessionId,
+    lock: &str,
+    token: Token,
+) -> Result<ClusterTime, Refusal> {
+    let (name, _) = held(state, session, lock, token)?;
+    let deadline = extend_lease(state, &name);
+    step.event(Event::Renewed {
+        lock: lock.to_owned(),
+        token,
+        deadline,
+    });
+    Ok(state.told(session, deadline))
+}
+
+/// Counts the lease of a held lock from now.
+pub(crate) fn extend_lease(state: &mut State, lock: &Name) -> ClusterTime {
+    let holder = state.locks()[lock]
+        .holder
+        .as_ref()
+        .expect("the lock is held");
+    let deadline = holder.deadline.max(state.time.after(holder.lease_ms));
+    state.set_lease(lock, deadline);
+    deadline
+}
+
+/// Discards the section and frees the lock.
+pub(crate) fn abort(
+    state: &mut State,
+    step: &mut Step,
+    caller: Caller,
+    lock: &str,
+    token: Token,
+) -> Result<Outcome, Refusal> {
+    let (name, _) = held(state, caller.session, lock, token)?;
+    expiry::free(state, step, &name, LostWhy::Aborted);
+    Ok(Outcome::Aborted)
+}
+
+/// Takes the lock from whoever holds it under `token`.
+pub(crate) fn force_release(
+    state: &mut State,
+    step: &mut Step,
+    caller: Caller,
+    lock: &str,
+    token: Token,
+    reason: String,
+) -> Result<Outcome, Refusal> {
+    let (limit, value) = (REASON_BYTES_MAX, reason.len() as u64);
+    if value > limit {
+        return Err(Refusal::TooLarge {
+            what: Measured::Reason,
+            limit,
+            value,
+        });
+    }
+    let holder = state
+        .locks()
+        .get(lock)
+        .and_then(|lock| lock.holder.as_ref());
+    let Some(holder) = holder.filter(|holder| holder.token == token) else {
+        return Err(not_held(state, caller.session, lock, token));
+    };
+    let (holder, name) = (holder.session, state.lock_name(lock));
+    debug_assert!(state.sessions().contains_key(&holder));
+    expiry::free(
+        state,
+        step,
+        &name,
+        LostWhy::Forced {
+            by: caller.session,
+            reason,
+        },
+    );
+    Ok(Outcome::ForceReleased)
+}
+
+/// The lock and its holder, if that is this session under this token.
+pub(crate) fn held<'a>(
+    state: &'a State,
+    session: SessionId,
+    lock: &str,
+    token: Token,
+) -> Result<(Name, &'a Holder), Refusal> {
+    let known = state.locks().get_key_value(lock);
+    let holder = known.and_then(|(name, lock)| Some((name.clone(), lock.holder.as_ref()?)));
+    holder
+        .filter(|(_, holder)| holder.session == session && holder.token == token)
+        .ok_or_else(|| not_held(state, session, lock, token))
+}
+
+/// The refusal of a token that is not the current one, with what is known of the reason.
+fn not_held(state: &State, session: SessionId, lock: &str, token: Token) -> Refusal {
+    let holder = state
+        .locks()
+        .get(lock)
+        .and_then(|lock| lock.holder.as_ref());
+    let why = match holder {
+        Some(holder) if holder.token == token => NotHeldWhy::OtherSession,
+        _ => state
+            .sessions()
+            .get(&session)
+            .map_or(NotHeldWhy::Unknown, |s| s.why_lost(token)),
+    };
+    Refusal::NotHeld {
+        lock: lock.to_owned(),
+        token,
+        why,
+    }
+}

@@ -1,0 +1,540 @@
+//! The whole state as bytes: the same on every replica that applied the same slots.
+//!
+//! ```text
+//! | version = 1 | head | n: u64 | session … | n: u64 | lock … | n: u64 | file … |
+//!
+//! session:  id and facts, ranges of commands run | n: u64 | (seq, answer) … | n: u64 | lost …
+//! lock:     name, holder                         | n: u64 | append …        | n: u64 | waiter …
+//! file:     name, identity, guard, length, checksum
+//! ```
+//!
+//! Each part is a value in the encoding of [`crate::codec`], sorted by its key. Only what cannot
+//! be had from the rest is written: indexes, deadlines in order and weights are made anew by
+//! putting each part in through the same doors as when it came.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError};
+use crate::dedup::Ran;
+use crate::file::File;
+use crate::lock::{Holder, Lock, Waiter};
+use crate::name::{self, Name};
+use crate::section::{Pending, Section};
+use crate::session::{LOST_MAX, Session};
+use crate::state::State;
+use crate::{
+    ClusterTime, FileId, NotHeldWhy, Outcome, Seq, SessionId, Settings, Slot, Token, VERSION,
+};
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    applied: Slot,
+    time: ClusterTime,
+    token: Token,
+    settings: Option<Settings>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SessionPart {
+    id: SessionId,
+    nonce: u128,
+    name: Name,
+    ttl_ms: u64,
+    since: ClusterTime,
+    since_wall_ms: u64,
+    deadline: ClusterTime,
+    ran: Ran,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LockPart {
+    name: Name,
+    session: SessionId,
+    seq: Seq,
+    token: Token,
+    slot: Slot,
+    since: ClusterTime,
+    since_wall_ms: u64,
+    lease_ms: u64,
+    deadline: ClusterTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WaiterPart {
+    slot: Slot,
+    session: SessionId,
+    seq: Seq,
+    lease_ms: u64,
+    since: ClusterTime,
+    until: Option<ClusterTime>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FilePart {
+    name: Name,
+    id: FileId,
+    guard: Name,
+    length: u64,
+    crc32: u32,
+}
+
+/// Writes the state.
+pub(crate) fn encode(state: &State, out: &mut impl io::Write) -> io::Result<()> {
+    let mut out = Parts {
+        out,
+        buffer: Vec::new(),
+    };
+    out.out.write_all(&[VERSION])?;
+    out.put(&Head {
+        applied: state.applied,
+        time: state.time,
+        token: state.token,
+        settings: state.settings.clone(),
+    })?;
+    out.count(state.sessions().len())?;
+    for (id, session) in state.sessions() {
+        encode_session(&mut out, *id, session)?;
+    }
+    out.count(state.locks().len())?;
+    for (name, lock) in state.locks() {
+        encode_lock(&mut out, name, lock)?;
+    }
+    out.count(state.files().len())?;
+    for (name, file) in state.files() {
+        let (name, guard) = (name.clone(), file.guard.clone());
+        out.put(&FilePart {
+            name,
+            id: file.id,
+            guard,
+            length: file.length,
+            crc32: file.crc32,
+        })?;
+    }
+    Ok(())
+}
+
+fn encode_session(
+    out: &mut Parts<'_, impl io::Write>,
+    id: SessionId,
+    session: &Session,
+) -> io::Result<()> {
+    out.put(&SessionPart {
+        id,
+        nonce: session.nonce,
+        name: session.name.clone(),
+        ttl_ms: session.ttl_ms,
+        since: session.since,
+        since_wall_ms: session.since_wall_ms,
+        deadline: session.deadline,
+        ran: session.ran.clone(),
+    })?;
+    let remembered = session.all_remembered();
+    out.count(remembered.len())?;
+    for answer in remembered {
+        out.put(&answer)?;
+    }
+    out.count(session.lost.len())?;
+    session.lost.iter().try_for_each(|lost| out.put(lost))
+}
+
+fn encode_lock(out: &mut Parts<'_, impl io::Write>, name: &Name, lock: &Lock) -> io::Result<()> {
+    let holder = lock
+        .holder
+        .as_ref()
+        .expect("between slots a lock that exists is held");
+    out.put(&LockPart {
+        name: name.clone(),
+        session: holder.session,
+        seq: holder.seq,
+        token: holder.token,
+        slot: holder.slot,
+        since: holder.since,
+        since_wall_ms: holder.since_wall_ms,
+        lease_ms: holder.lease_ms,
+        deadline: holder.deadline,
+    })?;
+    let appends = holder.section.iter();
+    out.count(appends.len())?;
+    for append in appends {
+        out.put(append)?;
+    }
+    out.count(usize::try_from(lock.queue.len()).expect("it is in memory"))?;
+    for (slot, waiter) in lock.queue.iter() {
+        let Waiter {
+            session,
+            seq,
+            lease_ms,
+            since,
+            until,
+        } = waiter.clone();
+        out.put(&WaiterPart {
+            slot,
+            session,
+            seq,
+            lease_ms,
+            since,
+            until,
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes parts one by one.
+struct Parts<'a, W> {
+    out: &'a mut W,
+    buffer: Vec<u8>,
+}
+
+impl<W: io::Write> Parts<'_, W> {
+    fn put<T: Serialize>(&mut self, part: &T) -> io::Result<()> {
+        self.buffer.clear();
+        codec::encode_into(part, &mut self.buffer);
+        self.out.write_all(&self.buffer)
+    }
+
+    fn count(&mut self, parts: usize) -> io::Result<()> {
+        self.put(&(parts as u64))
+    }
+}
+
+/// Reads a state back.
+pub(crate) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+    let (&version, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
+    if version != VERSION {
+        return Err(DecodeError::Version { found: version });
+    }
+    let mut input = Input { rest };
+    let head: Head = input.take()?;
+    if let Some(settings) = &head.settings {
+        settings.check().map_err(DecodeError::Invalid)?;
+    }
+    let mut state = State::default();
+    state.applied = head.applied;
+    state.time = head.time;
+    state.settings = head.settings;
+    decode_sessions(&mut input, &mut state)?;
+    // Files before locks in memory, so that sections find theirs; on disk they come last.
+    let locks = decode_locks(&mut input, &state, head.token)?;
+    decode_files(&mut input, &mut state)?;
+    for lock in locks {
+        put_lock(&mut state, lock)?;
+    }
+    state.token = head.token;
+    match input.rest.len() {
+        0 => Ok(state),
+        bytes => Err(DecodeError::LeftOver { bytes }),
+    }
+}
+
+fn decode_sessions(input: &mut Input<'_>, state: &mut State) -> Result<(), DecodeError> {
+    let mut last = SessionId(0);
+    for _ in 0..input.take::<u64>()? {
+        let part: SessionPart = input.take()?;
+        let id = part.id;
+        require(
+            id > last && id.0 <= state.applied.0,
+            "session ids ascend below the slot",
+        )?;
+        require(part.ran.is_sound(), "the commands that ran are ranges")?;
+        require(
+            state.session_of(part.nonce).is_none(),
+            "each nonce opened one session",
+        )?;
+        require(
+            part.name.len() <= name::NAME_BYTES_MAX,
+            "a session's name is short",
+        )?;
+        last = id;
+        let mut session = Session::new(part.nonce, part.name, part.ttl_ms);
+        session.since = part.since;
+        session.since_wall_ms = part.since_wall_ms;
+        session.deadline = part.deadline;
+        session.ran = part.ran;
+        for _ in 0..input.take::<u64>()? {
+            let (seq, answer): (Seq, Outcome) = input.take()?;
+            require(
+                session.ran.contains(seq),
+                "an answer belongs to a command that ran",
+            )?;
+            session.remember(seq, answer);
+        }
+        for _ in 0..input.take::<u64>()? {
+            let (token, why): (Token, NotHeldWhy) = input.take()?;
+            require(
+                session.lost.len() < LOST_MAX,
+                "few lost grants are remembered",
+            )?;
+            session.note_lost(token, why);
+        }
+        state.insert_session(id, session);
+    }
+    Ok(())
+}
+
+/// A lock as read, not yet put into the state.
+struct LockRead {
+    part: LockPart,
+    appends: Vec<Pending>,
+    waiters: Vec<WaiterPart>,
+}
+
+fn decode_locks(
+    input: &mut Input<'_>,
+    state: &State,
+    token: Token,
+) -> Result<Vec<LockRead>, DecodeError> {
+    let mut locks: Vec<LockRead> = Vec::new();
+    let mut tokens = BTreeSet::new();
+    for _ in 0..input.take::<u64>()? {
+        let part: LockPart = input.take()?;
+        let sorted = locks.last().is_none_or(|last| last.part.name < part.name);
+        require(sorted, "locks ascend by name")?;
+        require(
+            name::lock_name_fault(&part.name).is_none(),
+            "a lock has a proper name",
+        )?;
+        require(
+            part.token <= token && part.token.0 > 0,
+            "tokens are below the counter",
+        )?;
+        require(tokens.insert(part.token), "each token was given once")?;
+        require(
+            part.slot <= state.applied,
+            "a grant was made in a slot applied",
+        )?;
+        let mut appends = Vec::new();
+        for _ in 0..input.take::<u64>()? {
+            appends.push(input.take()?);
+        }
+        let mut waiters: Vec<WaiterPart> = Vec::new();
+        for _ in 0..input.take::<u64>()? {
+            let waiter: WaiterPart = input.take()?;
+            let sorted = waiters.last().is_none_or(|last| last.slot < waiter.slot);
+            require(
+                sorted && waiter.slot <= state.applied,
+                "waiters ascend by slot",
+            )?;
+            waiters.push(waiter);
+        }
+        locks.push(LockRead {
+            part,
+            appends,
+            waiters,
+        });
+    }
+    Ok(locks)
+}
+
+fn decode_files(input: &mut Input<'_>, state: &mut State) -> Result<(), DecodeError> {
+    let mut last: Option<Name> = None;
+    for _ in 0..input.take::<u64>()? {
+        let FilePart {
+            name,
+            id,
+            guard,
+            length,
+            crc32,
+        } = input.take()?;
+        require(last.is_none_or(|last| last < name), "files ascend by name")?;
+        require(
+            name::file_name_fault(&name).is_none(),
+            "a file has a proper name",
+        )?;
+        require(
+            name::lock_name_fault(&guard).is_none(),
+            "a guard has a proper name",
+        )?;
+        require(
+            length <= i64::MAX as u64,
+            "a file has a length that a disk can hold",
+        )?;
+        last = Some(name.clone());
+        let file = File {
+            length,
+            crc32,
+            ..File::new(id, guard)
+        };
+        state.insert_file(name, file);
+    }
+    Ok(())
+}
+
+/// Puts a lock into the state through the doors by which its parts came.
+fn put_lock(state: &mut State, lock: LockRead) -> Result<(), DecodeError> {
+    let LockRead {
+        part,
+        appends,
+        waiters,
+    } = lock;
+    let name = part.name;
+    check_party(state, &name, part.session, part.seq)?;
+    let holder = Holder {
+        session: part.session,
+        seq: part.seq,
+        token: part.token,
+        slot: part.slot,
+        since: part.since,
+        since_wall_ms: part.since_wall_ms,
+        lease_ms: part.lease_ms,
+        deadline: part.deadline,
+        section: Section::default(),
+    };
+    // The door gives the next token, so the counter is set to make that the right one.
+    state.token = Token(part.token.0 - 1);
+    state.grant(name.clone(), holder);
+    for append in appends {
+        let guard = state
+            .files()
+            .get(&append.file)
+            .map(|file| file.guard.clone());
+        require(
+            guard.as_ref() == Some(&name),
+            "a section appends to files that the lock guards",
+        )?;
+        let (file, _) = state
+            .files()
+            .get_key_value(&append.file)
+            .expect("just found");
+        let append = Pending {
+            file: file.clone(),
+            ..append
+        };
+        state.append(&name, append);
+    }
+    for waiter in waiters {
+        check_party(state, &name, waiter.session, waiter.seq)?;
+        let WaiterPart {
+            slot,
+            session,
+            seq,
+            lease_ms,
+            since,
+            until,
+        } = waiter;
+        state.enqueue(
+            &name,
+            slot,
+            Waiter {
+                session,
+                seq,
+                lease_ms,
+                since,
+                until,
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Whoever holds or waits has a session that lives, and does so once for each lock and number.
+fn check_party(state: &State, lock: &Name, id: SessionId, seq: Seq) -> Result<(), DecodeError> {
+    let Some(session) = state.sessions().get(&id) else {
+        return Err(DecodeError::Invalid(format!(
+            "lock {lock}: there is no session {id}"
+        )));
+    };
+    require(
+        session.ran.contains(seq),
+        "an acquire that holds or waits ran",
+    )?;
+    let new = !session.held.contains_key(&seq) && !session.waiting.contains_key(&seq);
+    require(new, "an acquire holds or waits for one lock")?;
+    let known = state
+        .locks()
+        .get(lock)
+        .and_then(|lock| lock.holder.as_ref());
+    require(
+        known.is_none_or(|holder| holder.session != id),
+        "nobody waits for what it holds",
+    )?;
+    require(
+        !session.waiting_for.contains_key(lock),
+        "nobody waits twice",
+    )
+}
+
+/// Reads parts one by one.
+struct Input<'a> {
+    rest: &'a [u8],
+}
+
+impl Input<'_> {
+    fn take<T: DeserializeOwned>(&mut self) -> Result<T, DecodeError> {
+        let (part, used) = codec::decode_prefix(self.rest)?;
+        self.rest = &self.rest[used..];
+        Ok(part)
+    }
+}
+
+fn require(holds: bool, what: &str) -> Result<(), DecodeError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(DecodeError::Invalid(format!("not so: {what}")))
+    }
+}
+
+/// A number for the state.
+pub(crate) fn hash(state: &State) -> u64 {
+    let mut hash = Hash {
+        value: 0x243f_6a88_85a3_08d3,
+        tail: Vec::with_capacity(8),
+    };
+    encode(state, &mut hash).expect("a hash takes everything");
+    hash.finish()
+}
+
+/// Mixes bytes into a number, eight at a time. No defence against malice: replicas are trusted.
+struct Hash {
+    value: u64,
+    tail: Vec<u8>,
+}
+
+impl Hash {
+    fn mix(&mut self, word: u64) {
+        let mixed = (self.value ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.value = mixed ^ (mixed >> 29);
+    }
+
+    fn finish(mut self) -> u64 {
+        let len = self.tail.len() as u64;
+        self.tail.resize(8, 0);
+        let word = word(&self.tail);
+        self.mix(word);
+        self.mix(len);
+        self.value
+    }
+}
+
+impl io::Write for Hash {
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
+        let all = bytes.len();
+        if !self.tail.is_empty() {
+            let fill = bytes.len().min(8 - self.tail.len());
+            self.tail.extend_from_slice(&bytes[..fill]);
+            bytes = &bytes[fill..];
+            if self.tail.len() < 8 {
+                return Ok(all);
+            }
+            let word = word(&self.tail);
+            self.tail.clear();
+            self.mix(word);
+        }
+        let chunks = bytes.chunks_exact(8);
+        self.tail.extend_from_slice(chunks.remainder());
+        chunks.for_each(|chunk| self.mix(word(chunk)));
+        Ok(all)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
+}

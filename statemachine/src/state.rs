@@ -1,0 +1,303 @@
+//! The whole state, and the few elementary changes that keep its parts in step.
+//!
+//! Sessions, locks and files are the state; the rest follows from them and is kept so that no
+//! change looks at more than it changes: who has which nonce, what is due when, what all weighs,
+//! what a session holds and waits for. [`crate::apply`] decides, the methods here keep the books.
+
+use imbl::OrdMap;
+
+use crate::deadline::{Deadlines, Due, Ending};
+use crate::file::File;
+use crate::lock::{Holder, Lock, Waiter};
+use crate::name::Name;
+use crate::section::Pending;
+use crate::session::Session;
+use crate::{ClusterTime, NotHeldWhy, Outcome, Seq, SessionId, Settings, Slot, Token};
+
+/// Everything that replicas agree on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct State {
+    pub(crate) time: ClusterTime,
+    pub(crate) applied: Slot,
+    /// The last token given.
+    pub(crate) token: Token,
+    pub(crate) settings: Option<Settings>,
+    sessions: OrdMap<SessionId, Session>,
+    locks: OrdMap<Name, Lock>,
+    files: OrdMap<Name, File>,
+
+    nonces: OrdMap<u128, SessionId>,
+    dues: Deadlines,
+    /// What sessions, locks and files weigh together.
+    weight: u64,
+    /// Bytes of data pending in all sections.
+    pending: u64,
+}
+
+/// Looking.
+impl State {
+    pub(crate) fn sessions(&self) -> &OrdMap<SessionId, Session> {
+        &self.sessions
+    }
+
+    pub(crate) fn locks(&self) -> &OrdMap<Name, Lock> {
+        &self.locks
+    }
+
+    pub(crate) fn files(&self) -> &OrdMap<Name, File> {
+        &self.files
+    }
+
+    pub(crate) fn dues(&self) -> &Deadlines {
+        &self.dues
+    }
+
+    pub(crate) fn session_of(&self, nonce: u128) -> Option<SessionId> {
+        self.nonces.get(&nonce).copied()
+    }
+
+    /// The limits in force: the agreed ones, or the documented ones until there are any.
+    pub(crate) fn limits(&self) -> Settings {
+        self.settings.clone().unwrap_or_default()
+    }
+
+    /// What the state weighs, in bytes of the agreed budget.
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Bytes of data pending in all sections.
+    pub(crate) fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// The deadline of `session` that a client is told, if `deadline` is that of a lease.
+    pub(crate) fn told(&self, session: SessionId, deadline: ClusterTime) -> ClusterTime {
+        self.sessions
+            .get(&session)
+            .map_or(deadline, |s| s.deadline.min(deadline))
+    }
+
+    /// The place of a waiting acquire in its queue.
+    pub(crate) fn position(&self, session: SessionId, seq: Seq) -> Option<u64> {
+        let (lock, slot) = self.sessions.get(&session)?.waiting.get(&seq)?;
+        self.locks.get(lock)?.queue.position(*slot)
+    }
+}
+
+/// Sessions.
+impl State {
+    /// Adds a session, which is new.
+    pub(crate) fn insert_session(&mut self, id: SessionId, session: Session) {
+        self.weight += session.cost();
+        self.nonces.insert(session.nonce, id);
+        self.dues.insert(session_due(id, session.deadline));
+        let old = self.sessions.insert(id, session);
+        assert!(old.is_none(), "session {id} is there already");
+    }
+
+    /// Takes out a session that holds nothing and waits for nothing.
+    pub(crate) fn remove_session(&mut self, id: SessionId) {
+        let session = self.sessions.remove(&id).expect("the session is there");
+        assert!(
+            session.held.is_empty() && session.waiting.is_empty(),
+            "session {id} is bare"
+        );
+        self.weight -= session.cost();
+        self.nonces.remove(&session.nonce);
+        self.dues.remove(&session_due(id, session.deadline));
+    }
+
+    /// Changes a session, if there is one.
+    pub(crate) fn edit_session<R>(
+        &mut self,
+        id: SessionId,
+        edit: impl FnOnce(&mut Session) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(&id)?;
+        self.weight -= session.cost();
+        let result = edit(session);
+        self.weight += session.cost();
+        Some(result)
+    }
+
+    /// Lifts the deadline of a session to `deadline`, if that is later.
+    pub(crate) fn extend_session(&mut self, id: SessionId, deadline: ClusterTime) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if session.deadline < deadline {
+            self.dues.remove(&session_due(id, session.deadline));
+            self.dues.insert(session_due(id, deadline));
+            session.deadline = deadline;
+        }
+    }
+
+    /// Keeps the answer of a command, if its session still lives.
+    pub(crate) fn remember(&mut self, id: SessionId, seq: Seq, outcome: Outcome) {
+        self.edit_session(id, |session| session.remember(seq, outcome));
+    }
+}
+
+/// Locks.
+impl State {
+    /// Gives a free lock to a session that lives, under the next token.
+    pub(crate) fn grant(&mut self, name: Name, mut holder: Holder) -> Token {
+        self.token = Token(self.token.0 + 1);
+        holder.token = self.token;
+        self.dues.insert(lease_due(&name, &holder));
+        let (session, seq) = (holder.session, holder.seq);
+        self.edit_session(session, |s| s.held.insert(seq, name.clone()))
+            .expect("a grant is never given to a session that has ended");
+        self.edit_lock(name, |lock| {
+            assert!(lock.holder.is_none(), "one holder at a time");
+            lock.holder = Some(holder);
+        });
+        self.token
+    }
+
+    /// Takes a lock from its holder, with what is pending. [`State::drop_if_free`] must follow.
+    pub(crate) fn take_holder(&mut self, name: &Name, why: NotHeldWhy) -> Holder {
+        let holder = self
+            .edit_lock(name.clone(), |lock| lock.holder.take())
+            .expect("only a held lock is taken");
+        self.dues.remove(&lease_due(name, &holder));
+        self.pending -= holder.section.bytes();
+        self.edit_session(holder.session, |session| {
+            session.held.remove(&holder.seq);
+            session.note_lost(holder.token, why);
+        });
+        holder
+    }
+
+    /// Lets an acquire wait, at the end of the queue.
+    pub(crate) fn enqueue(&mut self, name: &Name, slot: Slot, waiter: Waiter) {
+        if let Some(until) = waiter.until {
+            self.dues.insert(wait_due(name, slot, until));
+        }
+        let seq = waiter.seq;
+        self.edit_session(waiter.session, |session| {
+            session.ran.insert(seq);
+            session.waiting.insert(seq, (name.clone(), slot));
+            session.waiting_for.insert(name.clone(), seq);
+        });
+        self.edit_lock(name.clone(), |lock| lock.queue.push(slot, waiter));
+    }
+
+    /// Takes an acquire that waits out of its queue.
+    pub(crate) fn dequeue(&mut self, name: &Name, slot: Slot) -> Waiter {
+        let waiter = self
+            .edit_lock(name.clone(), |lock| lock.queue.remove(slot))
+            .expect("the acquire waits");
+        if let Some(until) = waiter.until {
+            self.dues.remove(&wait_due(name, slot, until));
+        }
+        self.edit_session(waiter.session, |session| {
+            session.waiting.remove(&waiter.seq);
+            session.waiting_for.remove(name);
+        });
+        waiter
+    }
+
+    /// Moves the end of a held lock's lease.
+    pub(crate) fn set_lease(&mut self, name: &Name, deadline: ClusterTime) {
+        let lock = self.locks.get_mut(name).expect("the lock is held");
+        let holder = lock.holder.as_mut().expect("the lock is held");
+        self.dues.remove(&lease_due(name, holder));
+        holder.deadline = deadline;
+        self.dues.insert(lease_due(name, holder));
+    }
+
+    /// Adds to the section of a held lock; its bytes pending.
+    pub(crate) fn append(&mut self, name: &Name, append: Pending) -> u64 {
+        self.pending += append.data.len() as u64;
+        self.edit_lock(name.clone(), |lock| {
+            let holder = lock.holder.as_mut().expect("the lock is held");
+            holder.section.push(append);
+            holder.section.bytes()
+        })
+    }
+
+    /// Lets a lock that nobody holds or waits for cease to exist.
+    pub(crate) fn drop_if_free(&mut self, name: &Name) {
+        let Some(lock) = self.locks.get(name) else {
+            return;
+        };
+        if lock.holder.is_none() && lock.queue.len() == 0 {
+            self.weight -= lock.cost() + name.len() as u64;
+            self.locks.remove(name);
+        }
+    }
+
+    /// The stored name of a lock that is held or waited for, or a new one.
+    pub(crate) fn lock_name(&self, name: &str) -> Name {
+        self.locks
+            .get_key_value(name)
+            .map_or_else(|| Name::from(name), |(known, _)| known.clone())
+    }
+
+    /// Changes a lock, which comes into being if it was not there.
+    fn edit_lock<R>(&mut self, name: Name, edit: impl FnOnce(&mut Lock) -> R) -> R {
+        if !self.locks.contains_key(&name) {
+            let lock = Lock::default();
+            self.weight += lock.cost() + name.len() as u64;
+            self.locks.insert(name.clone(), lock);
+        }
+        let lock = self.locks.get_mut(&name).expect("just made");
+        self.weight -= lock.cost();
+        let result = edit(lock);
+        self.weight += lock.cost();
+        result
+    }
+}
+
+/// Files.
+impl State {
+    /// Adds a file, which is new.
+    pub(crate) fn insert_file(&mut self, name: Name, file: File) {
+        self.weight += file.cost() + name.len() as u64;
+        let old = self.files.insert(name, file);
+        assert!(old.is_none(), "the file is there already");
+    }
+
+    /// Takes out a file, if it is there.
+    pub(crate) fn remove_file(&mut self, name: &str) -> Option<File> {
+        let (name, file) = self.files.remove_with_key(name)?;
+        self.weight -= file.cost() + name.len() as u64;
+        Some(file)
+    }
+
+    /// Counts `data` as appended to a file that is there; its identity, and the offset.
+    pub(crate) fn append_to_file(&mut self, name: &str, data: &[u8]) -> (crate::FileId, u64) {
+        let file = self
+            .files
+            .get_mut(name)
+            .expect("a file with pending appends stays");
+        (file.id, file.append(data))
+    }
+}
+
+fn session_due(id: SessionId, at: ClusterTime) -> Due {
+    Due {
+        at,
+        origin: Slot(id.0),
+        what: Ending::Session(id),
+    }
+}
+
+fn wait_due(lock: &Name, slot: Slot, at: ClusterTime) -> Due {
+    Due {
+        at,
+        origin: slot,
+        what: Ending::Wait(lock.clone()),
+    }
+}
+
+fn lease_due(lock: &Name, holder: &Holder) -> Due {
+    let what = Ending::Lease(holder.token, lock.clone());
+    Due {
+        at: holder.deadline,
+        origin: holder.slot,
+        what,
+    }
+}

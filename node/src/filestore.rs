@@ -24,7 +24,7 @@ use std::io;
 
 use bytes::Bytes;
 use statemachine::{FileFact, FileId, FileOp};
-use wal::storage::SharedDisk;
+use wal::storage::{SharedDisk, SharedFile};
 
 use crate::engine::{FileRead, SnapshotJob};
 
@@ -166,20 +166,27 @@ impl FileStore {
         Ok(())
     }
 
-    /// Reads a part of a file.
+    /// A read of a part of a file, to be run on any thread.
     ///
     /// # Errors
     ///
     /// [`ReadError::Unchecked`] until the file's checksum is verified; it is then verified next.
-    pub fn read(&mut self, read: &FileRead) -> Result<Bytes, ReadError> {
+    pub fn read_job(&mut self, read: &FileRead) -> Result<ReadJob, ReadError> {
         if self.checker.prefer(read.id) {
             return Err(ReadError::Unchecked);
         }
         let path = path_of(&read.name);
         let file = self.handles.get(&path).map_err(failed("open", &path))?;
-        let mut bytes = vec![0; read.len as usize];
-        file.read_exact_at(&mut bytes, read.offset).map_err(failed("read", &path))?;
-        Ok(Bytes::from(bytes))
+        Ok(ReadJob { file, path, offset: read.offset, len: read.len })
+    }
+
+    /// [`FileStore::read_job`] and [`ReadJob::run`] in one.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn read(&mut self, read: &FileRead) -> Result<Bytes, ReadError> {
+        Ok(self.read_job(read)?.run()?)
     }
 
     /// Verifies up to `bytes_max` more bytes of what the last snapshot names.
@@ -239,6 +246,28 @@ impl FileStore {
             self.disk.sync_dir(dir).map_err(failed("sync the folder", dir))?;
         }
         Ok(())
+    }
+}
+
+/// A part of a file to be read. It holds the file open, so a removal meanwhile does no harm.
+#[derive(Debug)]
+pub struct ReadJob {
+    file: SharedFile,
+    path: String,
+    offset: u64,
+    len: u32,
+}
+
+impl ReadJob {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Failed`]: the part is not there or the disk failed.
+    pub fn run(self) -> Result<Bytes, FileError> {
+        let mut bytes = vec![0; self.len as usize];
+        self.file.read_exact_at(&mut bytes, self.offset).map_err(failed("read", &self.path))?;
+        Ok(Bytes::from(bytes))
     }
 }
 

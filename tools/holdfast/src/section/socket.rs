@@ -182,7 +182,11 @@ fn private_folder() -> io::Result<PathBuf> {
     let mut last = io::Error::other("no place for a socket");
     for base in bases() {
         for attempt in 0..16 {
-            let name = format!("holdfast-{}-{:x}-{attempt}", std::process::id(), nanoseconds());
+            let name = format!(
+                "holdfast-{}-{:x}-{attempt}",
+                std::process::id(),
+                nanoseconds()
+            );
             let folder = base.join(name);
             if socket_in(&folder).as_os_str().len() > PATH_BYTES_MAX {
                 break;

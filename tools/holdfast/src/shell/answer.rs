@@ -1,0 +1,163 @@
+//! One line of the shell to a program: the command's id, whether it was done, and what came of it.
+//!
+//! ```text
+//! {"id":1,"ok":true,"rc":0,"token":117,"lease_ms":2000}
+//! {"id":2,"ok":false,"rc":2,"code":"not_held","message":"lock default: token 117 is stale, its lease ended"}
+//! {"id":1,"event":"waiting","position":2}
+//! ```
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::request::Id;
+use crate::failure::Failure;
+
+/// The return codes of the coursework's calls that the state machine does not give itself.
+const RC_REFUSED: u8 = 4;
+const RC_UNAVAILABLE: u8 = 5;
+const RC_UNKNOWN: u8 = 6;
+
+/// What comes after `id`, `ok` and `rc` in a line that tells of success, in order.
+pub(crate) type Fields = Map<String, Value>;
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ending {
+    Done(Fields),
+    Failed(Trouble),
+}
+
+/// Why a command was not done, or may not have been.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Trouble {
+    pub(crate) rc: u8,
+    pub(crate) failure: Failure,
+    /// What some codes have to add: `token` of `already_held`, `leader` of `not_leader`.
+    pub(crate) more: Fields,
+}
+
+impl Trouble {
+    pub(crate) fn new(rc: u8, failure: Failure) -> Self {
+        Trouble { rc, failure, more: Fields::new() }
+    }
+
+    /// The line makes no sense, here and now.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Trouble::new(RC_REFUSED, Failure::new("bad_request", message.into()))
+    }
+
+    /// Certainly not done.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Trouble::new(RC_UNAVAILABLE, Failure::new("unavailable", message.into()))
+    }
+
+    /// Perhaps done.
+    pub(crate) fn unknown(message: impl Into<String>) -> Self {
+        Trouble::new(RC_UNKNOWN, Failure::new("unknown", message.into()))
+    }
+}
+
+#[derive(Serialize)]
+struct DoneLine<'a> {
+    id: &'a Id,
+    ok: bool,
+    rc: u8,
+    #[serde(flatten)]
+    fields: &'a Fields,
+}
+
+#[derive(Serialize)]
+struct FailedLine<'a> {
+    id: &'a Id,
+    ok: bool,
+    rc: u8,
+    code: &'a str,
+    message: &'a str,
+    #[serde(flatten)]
+    more: &'a Fields,
+}
+
+#[derive(Serialize)]
+struct EventLine<'a> {
+    id: &'a Id,
+    event: &'a str,
+    #[serde(flatten)]
+    fields: &'a Fields,
+}
+
+/// The line that answers command `id`, without its newline.
+pub(crate) fn line(id: &Id, ending: &Ending) -> String {
+    match ending {
+        Ending::Done(fields) => encode(&DoneLine { id, ok: true, rc: 0, fields }),
+        Ending::Failed(Trouble { rc, failure, more }) => encode(&FailedLine {
+            id,
+            ok: false,
+            rc: *rc,
+            code: &failure.code,
+            message: &failure.message,
+            more,
+        }),
+    }
+}
+
+/// The line that tells of something between command `id` and its end.
+pub(crate) fn event(id: &Id, event: &str, fields: &Fields) -> String {
+    encode(&EventLine { id, event, fields })
+}
+
+fn encode(line: &impl Serialize) -> String {
+    // Maps with text keys and numbers always have a JSON form.
+    serde_json::to_string(line).unwrap_or_default()
+}
+
+/// Any serialisable value as fields; what is no object has none.
+pub(crate) fn fields(value: impl Serialize) -> Fields {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Fields::new(),
+    }
+}
+
+/// Bytes as the field `data` if they are text and nobody asked for base64, else as `data_b64`.
+pub(crate) fn data_field(data: &[u8], base64: bool) -> (String, Value) {
+    match std::str::from_utf8(data) {
+        Ok(text) if !base64 => ("data".to_owned(), text.into()),
+        _ => ("data_b64".to_owned(), BASE64.encode(data).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_lines_of_the_contract() {
+        let granted = Ending::Done(fields(json!({"token": 117, "lease_ms": 2000})));
+        let parsed: Value = serde_json::from_str(&line(&Id::Number(1), &granted)).unwrap();
+        assert_eq!(parsed, json!({"id":1,"ok":true,"rc":0,"token":117,"lease_ms":2000}));
+
+        let failure = Failure::new("not_held", "lock default: token 117 is stale, its lease ended");
+        let refused = Ending::Failed(Trouble::new(2, failure));
+        assert_eq!(
+            line(&Id::Number(2), &refused),
+            r#"{"id":2,"ok":false,"rc":2,"code":"not_held","message":"lock default: token 117 is stale, its lease ended"}"#
+        );
+        assert_eq!(
+            event(&Id::Number(1), "waiting", &fields(json!({"position": 2}))),
+            r#"{"id":1,"event":"waiting","position":2}"#
+        );
+        let bad = Ending::Failed(Trouble::bad_request("not JSON"));
+        assert_eq!(line(&Id::NONE, &bad), r#"{"id":null,"ok":false,"rc":4,"code":"bad_request","message":"not JSON"}"#);
+    }
+
+    #[test]
+    fn bytes_are_text_where_they_can_be() {
+        assert_eq!(data_field(b"A\n", false), ("data".to_owned(), "A\n".into()));
+        assert_eq!(data_field(b"A\n", true), ("data_b64".to_owned(), "QQo=".into()));
+        assert_eq!(data_field(&[0xff], false), ("data_b64".to_owned(), "/w==".into()));
+    }
+}

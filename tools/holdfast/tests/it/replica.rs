@@ -1,0 +1,100 @@
+//! A real replica, which is a whole cluster, for as long as a test needs one.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// A served replica with a temporary data folder; killed when dropped.
+pub struct Replica {
+    process: Child,
+    folder: TempDir,
+    /// Where clients find it.
+    pub address: String,
+}
+
+impl Replica {
+    /// Starts one on free ports and waits until it serves.
+    pub fn start() -> Replica {
+        Replica::start_with(&[])
+    }
+
+    /// The same with further flags of `node serve`.
+    pub fn start_with(flags: &[&str]) -> Replica {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (process, address) = serve(folder.path(), "127.0.0.1:0", flags);
+        Replica { process, folder, address }
+    }
+
+    /// Kills it with -9.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("killing the replica");
+        self.process.wait().expect("waiting for the replica");
+    }
+
+    /// Starts it again at the same address, after [`Replica::kill`].
+    pub fn restart(&mut self) {
+        (self.process, self.address) = serve(self.folder.path(), &self.address, &[]);
+    }
+
+    /// The holdfast program, told where this replica is.
+    pub fn holdfast(&self) -> Command {
+        let mut command = holdfast();
+        command.env("HOLDFAST_ENDPOINTS", &self.address);
+        command
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+/// The holdfast program.
+pub fn holdfast() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    for variable in ["HOLDFAST_SECTION", "HOLDFAST_LOCK", "HOLDFAST_TOKEN", "HOLDFAST_ENDPOINTS"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn serve(data: &Path, client: &str, flags: &[&str]) -> (Child, String) {
+    let mut process = Command::new(node_program())
+        .args(["serve", "--listen-client", client, "--listen-peer", "127.0.0.1:0"])
+        .args(["--listen-http", "127.0.0.1:0"])
+        .args(flags)
+        .arg("--data")
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starting node");
+    let mut line = String::new();
+    let stdout = process.stdout.take().expect("a pipe");
+    BufReader::new(stdout).read_line(&mut line).expect("the ready line");
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("client="));
+    let address = address.unwrap_or_else(|| panic!("not ready: {line:?}")).to_owned();
+    (process, address)
+}
+
+/// The node program of this workspace, built if it is not.
+fn node_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "-p", "node", "--bin", "node"]);
+        let folder = Path::new(env!("CARGO_BIN_EXE_holdfast")).parent().expect("a folder");
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("running cargo");
+        assert!(built.success(), "node does not build");
+        folder.join("node")
+    })
+}

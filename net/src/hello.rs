@@ -64,6 +64,10 @@ pub struct PeerHello {
     pub name: String,
     /// The birth record, encoded; empty = not born yet.
     pub birth: Bytes,
+    /// Where clients reach the speaker, `host:port`; empty = unknown.
+    pub client: String,
+    /// Where the speaker's pages are, `host:port`; empty = unknown.
+    pub http: String,
 }
 
 /// Why two sides cannot talk.

@@ -64,6 +64,8 @@ fn role() -> impl Strategy<Value = HelloRole> {
                 incarnation,
                 acked,
                 members,
+                client: name.clone(),
+                http: name.chars().rev().collect(),
                 name,
                 birth,
             };

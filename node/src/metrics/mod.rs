@@ -1,0 +1,204 @@
+//! The figures on `/metrics`, in Prometheus' text form.
+//!
+//! What etcd has too bears etcd's name with `holdfast_` in place of `etcd_`, so that its dashboards
+//! and alerts need little change: `holdfast_server_has_leader`,
+//! `holdfast_disk_wal_fsync_duration_seconds`. What only a lock service has is `holdfast_lock_...`.
+//!
+//! [`locks`] counts what the state machine did, [`process`] what the operating system knows.
+//! Figures that change all the time are counted where it happens; the others are set from a
+//! [`Report`] when somebody asks.
+
+pub mod locks;
+pub mod process;
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::server::desk::Report;
+use locks::LockMetrics;
+use process::ProcessMetrics;
+
+/// From 64 us to 8.4 s, each bucket twice the one before: a sync, a commit, an acquire's wait.
+pub(crate) fn seconds_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_064, 2.0, 18))
+}
+
+type Label = [(&'static str, &'static str); 1];
+type OwnedLabel = [(&'static str, String); 1];
+
+/// All figures of one replica.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    /// What the state machine did.
+    pub locks: LockMetrics,
+    process: ProcessMetrics,
+    /// Writes of the log with their sync.
+    pub fsync_seconds: Histogram,
+    /// From handing a leader's entries to the log until they are chosen.
+    pub commit_seconds: Histogram,
+    /// Proposals that were refused or lost.
+    pub proposals_failed: Counter,
+    /// Changes of the leader that this replica saw.
+    pub leader_changes: Counter,
+    /// Bytes queued for each peer.
+    pub peer_sent_bytes: Family<OwnedLabel, Counter>,
+    /// Bytes received from each peer.
+    pub peer_received_bytes: Family<OwnedLabel, Counter>,
+    /// Client connections that were ended by this side, by reason.
+    pub connections_refused: Family<Label, Counter>,
+    /// Batches of the reactor.
+    pub batches: Counter,
+    standing: Standing,
+}
+
+/// Gauges that a report sets.
+#[derive(Debug, Default)]
+struct Standing {
+    has_leader: Gauge,
+    is_leader: Gauge,
+    committed: Counter,
+    applied: Counter,
+    pending: Gauge,
+    connections: Gauge,
+    effects_waiting: Gauge,
+    wal_bytes: Gauge,
+    wal_written: Counter,
+    wal_syncs: Counter,
+    low_space: Gauge,
+    peer_lag: Family<OwnedLabel, Gauge>,
+    peer_up: Family<OwnedLabel, Gauge>,
+    fell_behind: Gauge,
+}
+
+impl Metrics {
+    /// All figures at zero.
+    #[allow(clippy::new_without_default, reason = "a replica has one, made on purpose")]
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("holdfast");
+        let metrics = Metrics {
+            locks: LockMetrics::register(registry.sub_registry_with_prefix("lock")),
+            process: ProcessMetrics::default(),
+            fsync_seconds: seconds_histogram(),
+            commit_seconds: seconds_histogram(),
+            proposals_failed: Counter::default(),
+            leader_changes: Counter::default(),
+            peer_sent_bytes: Family::default(),
+            peer_received_bytes: Family::default(),
+            connections_refused: Family::default(),
+            batches: Counter::default(),
+            standing: Standing::default(),
+            registry: Mutex::default(),
+        };
+        metrics.register(&mut registry);
+        *metrics.lock() = registry;
+        metrics
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let server = registry.sub_registry_with_prefix("server");
+        let s = &self.standing;
+        server.register("has_leader", "Whether a leader is known", s.has_leader.clone());
+        server.register("is_leader", "Whether this replica leads", s.is_leader.clone());
+        server.register("leader_changes_seen", "Changes of the leader seen", self.leader_changes.clone());
+        server.register("proposals_committed", "The highest slot known as chosen", s.committed.clone());
+        server.register("proposals_applied", "The highest slot applied", s.applied.clone());
+        server.register("proposals_pending", "Slots in the log that are not chosen", s.pending.clone());
+        server.register("proposals_failed", "Proposals refused or lost", self.proposals_failed.clone());
+        server.register("client_connections", "Open client connections", s.connections.clone());
+        server.register("client_connections_ended", "Client connections ended by this side, by reason", self.connections_refused.clone());
+        server.register("effects_waiting", "Effects that wait for space on the disk", s.effects_waiting.clone());
+        server.register("batches", "Batches of inputs handled", self.batches.clone());
+        server.register("peers_fell_behind", "Replicas that need more than the log keeps", s.fell_behind.clone());
+        server.register("commit_duration_seconds", "From proposing entries until they are chosen", self.commit_seconds.clone());
+        let disk = registry.sub_registry_with_prefix("disk");
+        disk.register("wal_fsync_duration_seconds", "Writes of the log with their sync", self.fsync_seconds.clone());
+        disk.register("wal_size_bytes", "Bytes of log that a restart may read", s.wal_bytes.clone());
+        disk.register("wal_written_bytes", "Bytes written to the log", s.wal_written.clone());
+        disk.register("wal_syncs", "Syncs of the log", s.wal_syncs.clone());
+        disk.register("low_space", "Whether the disk is nearly full", s.low_space.clone());
+        let network = registry.sub_registry_with_prefix("network");
+        network.register("peer_sent_bytes", "Bytes queued for a peer", self.peer_sent_bytes.clone());
+        network.register("peer_received_bytes", "Bytes received from a peer", self.peer_received_bytes.clone());
+        network.register("peer_lag_slots", "Slots that a peer has not made durable", s.peer_lag.clone());
+        network.register("peer_up", "Whether the link to a peer stands", s.peer_up.clone());
+    }
+
+    /// Sets what only the reactor knows.
+    pub fn set(&self, report: &Report) {
+        let s = &self.standing;
+        let status = &report.status;
+        s.has_leader.set(i64::from(status.leader.is_some()));
+        s.is_leader.set(i64::from(status.role == "leader"));
+        s.committed.inner().store(status.chosen, Ordering::Relaxed);
+        s.applied.inner().store(status.applied, Ordering::Relaxed);
+        s.pending.set(clamp(status.last.saturating_sub(status.chosen)));
+        s.connections.set(clamp(report.load.connections));
+        s.effects_waiting.set(clamp(report.load.effects_waiting));
+        s.wal_bytes.set(clamp(status.log_bytes));
+        s.wal_written.inner().store(report.log.bytes, Ordering::Relaxed);
+        s.wal_syncs.inner().store(report.log.syncs, Ordering::Relaxed);
+        s.low_space.set(i64::from(report.log.low_space));
+        s.fell_behind.set(report.fell_behind.len() as i64);
+        for peer in &report.core.peers {
+            let label = peer_label(peer.node.0);
+            s.peer_lag.get_or_create(&label).set(clamp(peer.lag));
+            s.peer_up.get_or_create(&label).set(i64::from(peer.up));
+        }
+    }
+
+    /// All figures as Prometheus reads them.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.lock()).expect("writing to a string cannot fail");
+        // The process' own figures bear the names that every exporter gives them.
+        let end = text.strip_suffix("# EOF\n").map(str::len).unwrap_or(text.len());
+        text.truncate(end);
+        text.push_str(&self.process.text());
+        text
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The label of a peer's figures.
+pub(crate) fn peer_label(node: u16) -> OwnedLabel {
+    [("peer", node.to_string())]
+}
+
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_dashboards_know() {
+        let metrics = Metrics::new();
+        metrics.fsync_seconds.observe(0.0001);
+        let text = metrics.text();
+        for name in [
+            "holdfast_server_has_leader 0",
+            "holdfast_server_leader_changes_seen_total 0",
+            "holdfast_server_proposals_committed_total 0",
+            "holdfast_disk_wal_fsync_duration_seconds_count 1",
+            "holdfast_disk_wal_fsync_duration_seconds_bucket{le=\"0.000128\"} 1",
+            "process_resident_memory_bytes ",
+            "process_cpu_seconds_total ",
+        ] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,224 @@
+//! Client connections: accepting them, reading requests, writing answers.
+//!
+//! ```text
+//! socket ──► task of the connection ──► inbox ──► reactor ──► queue of the connection ──► socket
+//! ```
+//!
+//! Nobody can hold up the others: a caller that does not greet is gone after seconds, one that does
+//! not read its answers is cut off when its queue is full, one that floods is read only as fast as
+//! the reactor takes requests, and what is no frame ends that one connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use net::connection::{self, Closed, ConnectError, FrameReceiver, FrameSender, Greeted, SendError};
+use net::{Hello, HelloRole, Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::engine::ConnId;
+use crate::failure::with_causes;
+use crate::metrics::Metrics;
+use crate::server::inbox::{Event, Inbox};
+use crate::server::throttle::Throttle;
+
+/// A caller greets within this time or is gone.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Answers that may wait for one client to read them.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Answers that may wait for all clients together before no more file data is read for anybody.
+const QUEUED_BYTES_MAX: usize = 256 << 20;
+/// After a failed accept, as out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The open connections. One thread's own.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    greeting: Hello,
+    connections_max: usize,
+    inbox: Arc<Inbox>,
+    metrics: Arc<Metrics>,
+    open: RefCell<BTreeMap<ConnId, FrameSender>>,
+    /// Accepted, greeted or not.
+    accepted: Cell<usize>,
+    last: Cell<u64>,
+    /// Whose queues got something since the last flush.
+    touched: RefCell<Vec<FrameSender>>,
+    throttle: RefCell<Throttle>,
+    closing: Cell<bool>,
+}
+
+impl Clients {
+    /// No connections yet. `cluster`, `node` and `label` are what callers are greeted with.
+    pub(crate) fn new(
+        (cluster, node, label): (u128, u16, String),
+        connections_max: usize,
+        inbox: Arc<Inbox>,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Clients> {
+        Rc::new(Clients {
+            greeting: Hello::new(cluster, HelloRole::Server { node, label }),
+            connections_max,
+            inbox,
+            metrics,
+            open: RefCell::default(),
+            accepted: Cell::new(0),
+            last: Cell::new(0),
+            touched: RefCell::default(),
+            throttle: RefCell::new(Throttle::new(Instant::now())),
+            closing: Cell::new(false),
+        })
+    }
+
+    /// Accepts until the future is dropped.
+    pub(crate) async fn accept(self: Rc<Clients>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) if self.accepted.get() < self.connections_max => {
+                    self.accepted.set(self.accepted.get() + 1);
+                    tokio::task::spawn_local(self.clone().attend(stream, from.to_string()));
+                }
+                Ok((stream, from)) => {
+                    drop(stream);
+                    self.ended(&from.to_string(), "too_many", &format!("{} connections are open", self.connections_max));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept client connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Queues an answer. To a client that is gone it is dropped; one that does not read is cut off.
+    pub(crate) fn reply(&self, conn: ConnId, response: &Response) {
+        let open = self.open.borrow();
+        let Some(sender) = open.get(&conn) else { return };
+        match sender.send_body(response.encode()) {
+            Ok(()) => self.touched.borrow_mut().push(sender.clone()),
+            Err(SendError::Closed) => {}
+            Err(error @ (SendError::Full | SendError::Frame(_))) => {
+                sender.abort();
+                self.ended(&format!("connection {}", conn.0), "does_not_read", &error.to_string());
+            }
+        }
+    }
+
+    /// Writes what was queued since the last time, as far as the sockets take it: the answers of
+    /// one batch to one client leave in one call.
+    pub(crate) fn flush(&self) {
+        for sender in self.touched.borrow_mut().drain(..) {
+            if sender.queued_bytes() > 0 {
+                sender.flush();
+            }
+        }
+    }
+
+    /// Whether clients leave so much unread that no file data should be added.
+    pub(crate) fn overfull(&self) -> bool {
+        let open = self.open.borrow();
+        open.values().map(FrameSender::queued_bytes).sum::<usize>() > QUEUED_BYTES_MAX
+    }
+
+    /// How many have greeted.
+    pub(crate) fn count(&self) -> u64 {
+        self.open.borrow().len() as u64
+    }
+
+    /// Says goodbye to all; what is queued is still written.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        for sender in self.open.borrow().values() {
+            sender.close();
+        }
+    }
+
+    async fn attend(self: Rc<Clients>, stream: TcpStream, from: String) {
+        let options = connection::Options { handshake: HANDSHAKE, queue_bytes: QUEUE_BYTES };
+        let answer = |hello: &Hello| match hello.role {
+            HelloRole::Client { .. } => Ok(self.greeting.clone()),
+            _ => Err("a replica called the client port".to_owned()),
+        };
+        match connection::accept(stream, &options, answer).await {
+            Ok(greeted) => self.converse(greeted, &from).await,
+            Err(error) => self.ended(&from, handshake_reason(&error), &with_causes(&error)),
+        }
+        self.accepted.set(self.accepted.get() - 1);
+    }
+
+    async fn converse(&self, greeted: Greeted, from: &str) {
+        let Greeted { hello, sender, mut receiver, .. } = greeted;
+        let conn = ConnId(self.last.get() + 1);
+        self.last.set(conn.0);
+        if let HelloRole::Client { name } = &hello.role {
+            tracing::debug!(from, conn = conn.0, name, "client connected");
+        }
+        if self.closing.get() {
+            return;
+        }
+        self.open.borrow_mut().insert(conn, sender);
+        match self.read(conn, &mut receiver).await {
+            Ended::Closed(Closed::Fault(error)) => self.ended(from, "bad_frame", &with_causes(&error)),
+            Ended::Closed(closed) => tracing::debug!(from, conn = conn.0, reason = %closed, "client gone"),
+            Ended::Nonsense(reason) => self.ended(from, "bad_request", &reason),
+        }
+        self.open.borrow_mut().remove(&conn);
+        self.inbox.push(Event::ConnectionEnded(conn));
+    }
+
+    async fn read(&self, conn: ConnId, receiver: &mut FrameReceiver) -> Ended {
+        loop {
+            let mut next = match receiver.next().await {
+                Ok(body) => Some(body),
+                Err(closed) => return Ended::Closed(closed),
+            };
+            let mut several = false;
+            while let Some(body) = next {
+                if let Err(reason) = self.take(conn, body) {
+                    return Ended::Nonsense(reason);
+                }
+                next = match receiver.next_ready() {
+                    Ok(body) => body,
+                    Err(closed) => return Ended::Closed(closed),
+                };
+                several |= next.is_some();
+            }
+            if several {
+                // The reactor, awake by now, goes first: a flood fills no queue.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn take(&self, conn: ConnId, body: Bytes) -> Result<(), String> {
+        let request = Request::decode(body).map_err(|error| with_causes(&error))?;
+        self.inbox.push(Event::Request { conn, request });
+        Ok(())
+    }
+
+    /// Notes a connection that this side ended.
+    fn ended(&self, from: &str, reason: &'static str, detail: &str) {
+        self.metrics.connections_refused.get_or_create(&[("reason", reason)]).inc();
+        if let Some(held_back) = self.throttle.borrow_mut().pass(Instant::now()) {
+            tracing::warn!(from, reason, detail, held_back, "client port: connection ended");
+        }
+    }
+}
+
+/// Why a conversation is over.
+enum Ended {
+    Closed(Closed),
+    Nonsense(String),
+}
+
+fn handshake_reason(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Timeout(_) => "no_handshake",
+        ConnectError::Mismatch(_) | ConnectError::Refused(_) => "mismatch",
+        ConnectError::Closed(Closed::Fault(_)) | ConnectError::Decode(_) => "garbage",
+        ConnectError::Dial(_) | ConnectError::Closed(_) => "broken",
+    }
+}

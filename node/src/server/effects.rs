@@ -1,0 +1,163 @@
+//! What the state machine wants done, in order: files changed, clients answered, files read.
+//!
+//! On a full disk the queue stops at the operation that did not fit and everything behind it waits,
+//! answers too: an answer must never overtake the write that it speaks of. Reads of large parts run
+//! elsewhere, which is sound because what a plan names never changes: files only grow.
+
+use std::collections::VecDeque;
+
+use statemachine::FileOp;
+
+use crate::engine::{Effect, FileRead};
+use crate::failure::{Exit, Failure, with_causes};
+use crate::filestore::{CheckStep, FileError, FileStore, ReadError};
+use crate::server::clients::Clients;
+
+/// Bytes of a data file that one slice of the background check reads.
+const CHECK_SLICE_BYTES: u64 = 256 << 10;
+/// File reads that may wait for their file's check.
+const UNCHECKED_MAX: usize = 1024;
+
+/// The queue and the files.
+#[derive(Debug)]
+pub(crate) struct Effects {
+    files: FileStore,
+    waiting: VecDeque<Effect>,
+    /// Reads of files that have not passed their check since the start.
+    unchecked: Vec<FileRead>,
+    checking: bool,
+    full: bool,
+}
+
+impl Effects {
+    /// Nothing to do yet; the files may still have to be checked.
+    pub(crate) fn new(files: FileStore) -> Effects {
+        Effects { files, waiting: VecDeque::new(), unchecked: Vec::new(), checking: true, full: false }
+    }
+
+    /// The files.
+    pub(crate) fn files(&mut self) -> &mut FileStore {
+        &mut self.files
+    }
+
+    /// Effects that wait for space.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether the disk was full at the last try.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.full
+    }
+
+    /// Whether all files have passed their check.
+    pub(crate) fn are_checked(&self) -> bool {
+        !self.checking
+    }
+
+    /// Carries out `effects` after those that wait; on a full disk as far as it goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::WriteFailed`] if a file cannot be written for another reason than space.
+    pub(crate) fn run(&mut self, effects: &mut Vec<Effect>, clients: &Clients) -> Result<(), Failure> {
+        if !self.waiting.is_empty() {
+            self.waiting.extend(effects.drain(..));
+            return self.retry(clients);
+        }
+        let mut rest = effects.drain(..);
+        while let Some(effect) = rest.next() {
+            if let Some(kept) = self.one(effect, clients)? {
+                self.waiting.push_back(kept);
+                self.waiting.extend(rest);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries again what waits for space.
+    ///
+    /// # Errors
+    ///
+    /// As [`Effects::run`].
+    pub(crate) fn retry(&mut self, clients: &Clients) -> Result<(), Failure> {
+        while let Some(effect) = self.waiting.pop_front() {
+            if let Some(kept) = self.one(effect, clients)? {
+                self.waiting.push_front(kept);
+                return Ok(());
+            }
+        }
+        if self.full {
+            tracing::info!("there is space again: files are written");
+            self.full = false;
+        }
+        Ok(())
+    }
+
+    /// Gives the effect back if it has to wait.
+    fn one(&mut self, effect: Effect, clients: &Clients) -> Result<Option<Effect>, Failure> {
+        match effect {
+            Effect::File(op) => return Ok(self.change(op)?.map(Effect::File)),
+            Effect::Reply { conn, response } => clients.reply(conn, &response),
+            Effect::ReadFile(read) => self.read(read, clients)?,
+        }
+        Ok(None)
+    }
+
+    fn change(&mut self, op: FileOp) -> Result<Option<FileOp>, Failure> {
+        match self.files.apply(&op) {
+            Ok(()) => Ok(None),
+            Err(error @ FileError::Full { .. }) => {
+                if !self.full {
+                    tracing::error!(error = with_causes(&error), "no space for the data files: applying waits until there is");
+                    self.full = true;
+                }
+                Ok(Some(op))
+            }
+            Err(error) => Err(Failure::new(Exit::WriteFailed, with_causes(&error))),
+        }
+    }
+
+    fn read(&mut self, read: FileRead, clients: &Clients) -> Result<(), Failure> {
+        let refuse = |reason: String| {
+            let body = net::ResponseBody::Unavailable { reason };
+            clients.reply(read.origin.conn, &net::Response { id: read.origin.request, body });
+        };
+        match self.files.read(&read) {
+            Ok(data) => clients.reply(read.origin.conn, &read.answer(data)),
+            Err(ReadError::Unchecked) if self.unchecked.len() < UNCHECKED_MAX => self.unchecked.push(read),
+            Err(error) => refuse(with_causes(&error)),
+        }
+        Ok(())
+    }
+
+    /// Checks a little more of the files, and answers the reads that waited for it. Returns whether
+    /// there is more to check.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Damaged`] if a file is not what the log and the last snapshot say.
+    pub(crate) fn check_more(&mut self, clients: &Clients) -> Result<bool, Failure> {
+        if !self.checking {
+            return Ok(false);
+        }
+        match self.files.check_slice(CHECK_SLICE_BYTES) {
+            CheckStep::Working => {}
+            CheckStep::Checked(_) => self.answer_checked(clients)?,
+            CheckStep::Idle => {
+                self.checking = false;
+                self.answer_checked(clients)?;
+            }
+            CheckStep::Damaged(what) => return Err(Failure::new(Exit::Damaged, what)),
+        }
+        Ok(self.checking)
+    }
+
+    fn answer_checked(&mut self, clients: &Clients) -> Result<(), Failure> {
+        for read in std::mem::take(&mut self.unchecked) {
+            self.read(read, clients)?;
+        }
+        Ok(())
+    }
+}

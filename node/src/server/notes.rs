@@ -1,0 +1,48 @@
+//! The operator's log: what the engine found worth a line.
+
+use paxos::Note as Core;
+
+use crate::engine::Note;
+
+/// Writes one line.
+pub(crate) fn write(note: &Note) {
+    match note {
+        Note::Core(note) => write_core(note),
+        Note::SettingsDiffer { agreed, own } => {
+            tracing::warn!(agreed, own, "the cluster has agreed on other settings than the flags say; the agreed ones count");
+        }
+        Note::SettingsProposed => tracing::info!("first leader of the cluster: proposing the settings of the flags"),
+        Note::BacklogSpilled { from } => {
+            tracing::warn!(from = from.0, "applying is far behind: the rest will be read back from the log");
+        }
+        #[allow(unreachable_patterns, reason = "the engine may learn to say more")]
+        other => tracing::info!(note = ?other, "engine"),
+    }
+}
+
+fn write_core(note: &Core) {
+    match note {
+        Core::PeerFellBehind { peer, needs, first } => tracing::error!(
+            peer = peer.0,
+            needs = needs.0,
+            first_kept = first.0,
+            "a replica has fallen behind what this log still holds; this version cannot send it a snapshot"
+        ),
+        Core::FellBehind { peer, first } => tracing::error!(
+            peer = peer.0,
+            first_kept = first.0,
+            "this replica has fallen behind what the peer's log still holds; this version cannot fetch a snapshot"
+        ),
+        Core::RefusedDisk { peer, found, expected } => tracing::error!(
+            peer = peer.0,
+            found = %found,
+            expected = expected.map(|disk| disk.to_string()),
+            "a peer came with a disk that is not the cluster's; it does not count"
+        ),
+        Core::WatchdogFired { why } => tracing::warn!(?why, "no progress: giving leadership away"),
+        Core::SteppedDown { why } => tracing::warn!(?why, "stepped down"),
+        Core::Paused { late_us } => tracing::warn!(late_us, "this process slept through a timer"),
+        Core::Elected { ballot, reproposed } => tracing::info!(%ballot, reproposed, "leads"),
+        other => tracing::debug!(note = ?other, "agreement"),
+    }
+}

@@ -1,0 +1,380 @@
+//! The loop of a replica: take everything that happened, let the engine decide, carry it out.
+//!
+//! ```text
+//!        ┌────────────── wait: inbox, links, timer ──────────────┐
+//!        ▼                                                       │
+//!   take all ─► engine.handle each ─► engine.finish ─► act ──────┘
+//!                                          ▲            │ 1 send to peers, one write each
+//!                                          │            │ 2 hand records to the log
+//!                                          └── durable ─┘ 3 effects in order, one write a client
+//!                                                         4 jobs: snapshot, loads, removal
+//! ```
+//!
+//! What decides never waits, and what waits never decides: nothing in a batch blocks but, by
+//! [`COMMIT_POLICY`], the log's own write while nothing else is to be done.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::mesh::PeerEvent;
+use paxos::{Admin, MonoTime, NodeId, Role, RoleChange};
+use tokio::time::{Instant, Sleep};
+
+use crate::clock::{Clock, micros};
+use crate::engine::{Effect, Engine, Input, Now, Output};
+use crate::failure::{Exit, Failure};
+use crate::metrics::Metrics;
+use crate::server::clients::Clients;
+use crate::server::commit_timer::CommitTimer;
+use crate::server::desk::{Desk, Phase};
+use crate::server::effects::Effects;
+use crate::server::inbox::{Event, Inbox};
+use crate::server::loads;
+use crate::server::notes;
+use crate::server::peers::Peers;
+use crate::server::snapshots::{Done, Snapshots};
+use crate::server::standing::{Asker, Standing};
+use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy, WalBridge};
+
+/// How often what may change unseen is looked at: the disk's space, what peers acknowledged.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// Between two slices of the background check of the files.
+const CHECK_PAUSE: Duration = Duration::from_millis(1);
+/// How long the end may take before it happens anyway.
+const END_PATIENCE: Duration = Duration::from_secs(4);
+/// How long clients have to read the last answers.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Everything a replica consists of.
+pub(crate) struct Reactor {
+    pub(crate) engine: Engine,
+    pub(crate) clock: Clock,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) desk: Desk,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) peers: Peers,
+    pub(crate) clients: Rc<Clients>,
+    pub(crate) wal: WalBridge,
+    pub(crate) effects: Effects,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) standing: Standing,
+    pub(crate) commits: CommitTimer,
+    pub(crate) keep_log_bytes: u64,
+    pub(crate) pace: Pace,
+    pub(crate) out: Output,
+}
+
+/// When the loop has to turn without being woken, and what it reuses from turn to turn.
+pub(crate) struct Pace {
+    sleep: Pin<Box<Sleep>>,
+    armed: MonoTime,
+    housekeeping: MonoTime,
+    /// Set once the process is to end: when at the latest.
+    end: Option<MonoTime>,
+    blocked: bool,
+    leader: Option<NodeId>,
+    role: Role,
+    events: Vec<Event>,
+    peer_events: Vec<PeerEvent>,
+}
+
+impl Pace {
+    /// At rest.
+    pub(crate) fn new() -> Pace {
+        Pace {
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: MonoTime(0),
+            housekeeping: MonoTime(0),
+            end: None,
+            blocked: false,
+            leader: None,
+            role: Role::Follower,
+            events: Vec::new(),
+            peer_events: Vec::new(),
+        }
+    }
+}
+
+impl Reactor {
+    /// Runs until the process is to end.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it impossible to go on; the log may then be left as after a crash.
+    pub(crate) async fn run(mut self) -> Result<(), Failure> {
+        loop {
+            self.batch()?;
+            let over = self.pace.end.is_some_and(|end| {
+                let now = self.clock.mono();
+                now >= end || (self.engine.is_drained(now) && self.wal.is_idle())
+            });
+            if over {
+                return self.end().await;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Returns once there may be something to do.
+    async fn wait(&mut self) {
+        if !self.inbox.is_empty() {
+            // Others get their turn too.
+            return tokio::task::yield_now().await;
+        }
+        let due = self.due();
+        let pace = &mut self.pace;
+        if pace.armed != due || pace.sleep.is_elapsed() {
+            pace.armed = due;
+            pace.sleep.as_mut().reset(Instant::from_std(self.clock.instant(due)));
+        }
+        tokio::select! {
+            biased;
+            () = self.inbox.changed() => {}
+            () = self.peers.receive(&mut pace.peer_events) => {}
+            () = pace.sleep.as_mut() => {}
+        }
+    }
+
+    fn due(&self) -> MonoTime {
+        let mut due = self.engine.next_wake().min(self.pace.housekeeping);
+        if !self.effects.are_checked() {
+            due = due.min(MonoTime(self.clock.mono().0 + micros(CHECK_PAUSE)));
+        }
+        due
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.clock.mono(), wall_ms: self.clock.wall_ms() }
+    }
+
+    /// Handles everything that has happened and carries out what comes of it.
+    fn batch(&mut self) -> Result<(), Failure> {
+        self.metrics.batches.inc();
+        let now = self.now();
+        self.take_peers(now);
+        self.take_inbox(now)?;
+        if now.mono >= self.engine.next_wake() {
+            self.engine.handle(now, Input::Tick, &mut self.out);
+        }
+        self.settle(now)?;
+        if now.mono >= self.pace.housekeeping {
+            self.pace.housekeeping = MonoTime(now.mono.0 + micros(HOUSEKEEPING));
+            self.keep_house(now)?;
+        }
+        self.effects.check_more(&self.clients)?;
+        self.clients.flush();
+        Ok(())
+    }
+
+    fn take_peers(&mut self, now: Now) {
+        let mut events = std::mem::take(&mut self.pace.peer_events);
+        self.peers.receive_ready(&mut events);
+        for event in events.drain(..) {
+            if let PeerEvent::Down { peer, .. } = &event {
+                let acked = self.engine.core().hello(NodeId(*peer)).acked;
+                self.peers.note_acked(*peer, acked);
+            }
+            if let Some(input) = self.peers.translate(event) {
+                self.engine.handle(now, input, &mut self.out);
+            }
+        }
+        self.pace.peer_events = events;
+    }
+
+    fn take_inbox(&mut self, now: Now) -> Result<(), Failure> {
+        let mut events = std::mem::take(&mut self.pace.events);
+        self.inbox.take(&mut events);
+        for event in events.drain(..) {
+            self.take(now, event)?;
+        }
+        self.pace.events = events;
+        Ok(())
+    }
+
+    fn take(&mut self, now: Now, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Request { conn, request } => match request.body {
+                net::RequestBody::Status => self.ask(Asker::Client(conn, request.id), true),
+                net::RequestBody::Members => {
+                    let members = self.standing.members(&self.peers);
+                    let body = net::ResponseBody::Members(members);
+                    self.clients.reply(conn, &net::Response { id: request.id, body });
+                }
+                _ => self.engine.handle(now, Input::Client { conn, request }, &mut self.out),
+            },
+            Event::ConnectionEnded(conn) => self.engine.handle(now, Input::ClientGone { conn }, &mut self.out),
+            Event::Engine(input) => self.engine.handle(now, input, &mut self.out),
+            Event::Ask { hash, reply } => self.ask(Asker::Desk(reply), hash),
+            Event::Hashed(hash) => self.standing.on_hashed(hash, &self.clients, &self.inbox),
+            Event::Snapshot(done) => self.on_snapshot(now, done)?,
+            Event::LogMoved => {}
+            Event::Stop => self.begin_end(now),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, asker: Asker, hash: bool) {
+        let report = self.report();
+        if hash {
+            self.standing.hash_then_answer(asker, report, self.engine.machine(), &self.inbox);
+        } else {
+            asker.answer(report, &self.clients);
+        }
+    }
+
+    fn report(&self) -> crate::server::desk::Report {
+        self.standing.report(&self.engine, &self.wal, &self.effects, &self.clients)
+    }
+
+    /// Lets the engine finish the batch and acts, until nothing more comes of it at once.
+    fn settle(&mut self, now: Now) -> Result<(), Failure> {
+        loop {
+            self.engine.finish(now, &mut self.out);
+            self.act(now)?;
+            let now = self.now();
+            let Some(seq) = self.wal.durable()? else { break };
+            self.engine.handle(now, Input::Durable { seq }, &mut self.out);
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, now: Now) -> Result<(), Failure> {
+        for envelope in self.out.sends.drain(..) {
+            self.peers.send(&envelope);
+        }
+        self.peers.flush();
+        self.commits.on_appends(&self.out.wal, now.mono, self.pace.role);
+        // Who writes the log itself does so last: no answer waits for that.
+        let inline = COMMIT_POLICY == CommitPolicy::InlineWhenIdle && self.wal.is_idle() && self.inbox.is_empty();
+        if !inline {
+            self.wal.submit(&mut self.out.wal, false)?;
+        }
+        self.run_effects(now)?;
+        self.wal.submit(&mut self.out.wal, true)?;
+        self.start_jobs()?;
+        self.tell();
+        match self.out.fatal.take() {
+            Some(why) => Err(Failure::new(Exit::Damaged, why)),
+            None => Ok(()),
+        }
+    }
+
+    fn run_effects(&mut self, now: Now) -> Result<(), Failure> {
+        for effect in &mut self.out.effects {
+            if let Effect::Reply { response, .. } = effect {
+                self.standing.name_leader(&mut response.body, &self.peers);
+            }
+        }
+        self.effects.run(&mut self.out.effects, &self.clients)?;
+        self.clients.flush();
+        self.commits.on_applied(self.engine.applied(), self.now().mono, &self.metrics);
+        self.tell_blocked(now);
+        Ok(())
+    }
+
+    /// Tells the engine when file operations begin or cease to wait for space.
+    fn tell_blocked(&mut self, now: Now) {
+        let blocked = self.effects.is_blocked();
+        if blocked != self.pace.blocked {
+            self.pace.blocked = blocked;
+            self.engine.handle(now, Input::FilesBlocked(blocked), &mut self.out);
+        }
+    }
+
+    fn start_jobs(&mut self) -> Result<(), Failure> {
+        for wanted in self.out.load_log.drain(..) {
+            loads::start(wanted, self.wal.log().reader(), self.inbox.clone());
+        }
+        if let Some(job) = self.out.snapshot.take() {
+            let files = self.effects.files().sync_set();
+            self.snapshots.start(job, files);
+        }
+        if let Some(release) = self.out.release_log.take() {
+            self.wal.release(release, self.keep_log_bytes, self.inbox.clone());
+        }
+        Ok(())
+    }
+
+    fn on_snapshot(&mut self, now: Now, done: Done) -> Result<(), Failure> {
+        let Done { job, result, fatal } = done;
+        if let Some(fatal) = fatal {
+            return Err(fatal);
+        }
+        match result {
+            Ok(saved) => {
+                let meta = self.wal.name_snapshot(saved)?;
+                self.effects.on_snapshot_saved(&job)?;
+                self.engine.handle(now, Input::SnapshotSaved { slot: job.slot, meta }, &mut self.out);
+                tracing::info!(slot = job.slot.0, bytes = saved.length, "snapshot taken");
+            }
+            Err(why) => {
+                tracing::error!(slot = job.slot.0, why, "no snapshot was taken; another is tried later");
+                self.engine.handle(now, Input::SnapshotFailed, &mut self.out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what happened to the log of the operator and to the figures.
+    fn tell(&mut self) {
+        for event in self.out.events.drain(..) {
+            self.metrics.locks.observe(&event);
+        }
+        for note in self.out.notes.drain(..) {
+            notes::write(&note);
+            self.standing.on_note(&note);
+        }
+        if let Some(change) = self.out.role.take() {
+            self.on_role(change);
+        }
+    }
+
+    fn on_role(&mut self, change: RoleChange) {
+        let leader = change.leader;
+        tracing::info!(role = ?change.role, ballot = %change.ballot, leader = leader.map(|id| id.0), "role");
+        if leader.is_some() && leader != self.pace.leader {
+            self.metrics.leader_changes.inc();
+        }
+        self.pace.leader = leader.or(self.pace.leader);
+        self.pace.role = change.role;
+    }
+
+    fn keep_house(&mut self, now: Now) -> Result<(), Failure> {
+        if let Some(low) = self.wal.low_space_changed() {
+            tracing::warn!(low, "space for the log");
+            self.engine.handle(now, Input::DiskLow(low), &mut self.out);
+        }
+        for peer in self.standing.others() {
+            let acked = self.engine.core().hello(NodeId(peer)).acked;
+            self.peers.note_acked(peer, acked);
+        }
+        self.standing.forget_caught_up(&self.engine);
+        if self.effects.is_blocked() {
+            self.effects.retry(&self.clients)?;
+            self.tell_blocked(now);
+        }
+        self.settle(now)
+    }
+
+    fn begin_end(&mut self, now: Now) {
+        self.desk.enter(Phase::Stopping);
+        self.pace.end = Some(MonoTime(now.mono.0 + micros(END_PATIENCE)));
+        self.engine.handle(now, Input::Admin(Admin::TransferAny), &mut self.out);
+        self.engine.handle(now, Input::ShuttingDown, &mut self.out);
+    }
+
+    /// Says goodbye to all and makes everything durable.
+    async fn end(self) -> Result<(), Failure> {
+        self.clients.close();
+        self.peers.close();
+        let patience = Instant::now() + LAST_WORDS;
+        while self.clients.queued_bytes() > 0 && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.wal.close()?;
+        tracing::info!("ended");
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! How the replica stands: what is told to clients, to the pages and in redirects.
+//!
+//! A status bears the hash of the whole state as of its slot. Hashing may take long, so it is done
+//! on another thread on a frozen copy, one at a time; who asks meanwhile shares the next one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use net::{MemberInfo, Response, ResponseBody, Status};
+use paxos::Slot;
+use statemachine::Machine;
+use tokio::sync::oneshot;
+
+use crate::config::ServeConfig;
+use crate::engine::{ConnId, Engine, Note};
+use crate::server::clients::Clients;
+use crate::server::desk::{FellBehind, Load, LogReport, Report};
+use crate::server::effects::Effects;
+use crate::server::inbox::{Event, Inbox};
+use crate::server::listeners::Addresses;
+use crate::server::peers::Peers;
+use crate::server::wal_bridge::WalBridge;
+
+/// Those who may wait for a hash; more get their answer without one.
+const WAITING_MAX: usize = 1024;
+
+/// Who wants to know.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A client, by connection and request.
+    Client(ConnId, u64),
+    /// A page.
+    Desk(oneshot::Sender<Report>),
+}
+
+impl Asker {
+    /// Gives the report; who has gone meanwhile is not missed.
+    pub(crate) fn answer(self, report: Report, clients: &Clients) {
+        match self {
+            Asker::Client(conn, id) => {
+                let body = ResponseBody::Status(Box::new(report.status));
+                clients.reply(conn, &Response { id, body });
+            }
+            Asker::Desk(reply) => {
+                let _ = reply.send(report);
+            }
+        }
+    }
+}
+
+/// What is needed for the answers beside the engine.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Ascending by id; the own one is complete, the others lack what only they can say.
+    members: Vec<MemberInfo>,
+    me: MemberInfo,
+    fell_behind: BTreeMap<u16, FellBehind>,
+    /// Those whose state is being hashed.
+    hashing: Vec<(Asker, Report)>,
+    /// Those who asked since that began, and the newest state any of them asked about.
+    next: Vec<(Asker, Report)>,
+    next_state: Option<Machine>,
+}
+
+impl Standing {
+    /// A replica with these addresses.
+    pub(crate) fn new(config: &ServeConfig, addresses: &Addresses) -> Standing {
+        let me = MemberInfo {
+            id: config.id,
+            client: addresses.advertised.clone(),
+            peer: addresses.peer.to_string(),
+            http: addresses.http.to_string(),
+        };
+        let others = config.peers.iter().filter(|peer| peer.id != config.id);
+        let others = others.map(|peer| MemberInfo { id: peer.id, peer: peer.address.clone(), ..MemberInfo::default() });
+        let mut members: Vec<_> = others.chain([me.clone()]).collect();
+        members.sort_by_key(|member| member.id);
+        Standing { members, me, fell_behind: BTreeMap::new(), hashing: Vec::new(), next: Vec::new(), next_state: None }
+    }
+
+    /// The ids of all replicas but this one.
+    pub(crate) fn others(&self) -> Vec<u16> {
+        self.members.iter().map(|member| member.id).filter(|id| *id != self.me.id).collect()
+    }
+
+    /// All replicas, as far as they are known.
+    pub(crate) fn members(&self, peers: &Peers) -> Vec<MemberInfo> {
+        let mut members = self.members.clone();
+        for member in members.iter_mut().filter(|member| member.id != self.me.id) {
+            let known = peers.known(member.id);
+            member.client = known.client;
+            member.http = known.http;
+        }
+        members
+    }
+
+    /// Puts the leader's address into a redirect.
+    pub(crate) fn name_leader(&self, body: &mut ResponseBody, peers: &Peers) {
+        if let ResponseBody::NotLeader { leader: Some(leader) } = body
+            && leader.address.is_empty()
+        {
+            leader.address = peers.known(leader.id).client;
+        }
+    }
+
+    /// Everything but the state's hash.
+    pub(crate) fn report(&self, engine: &Engine, wal: &WalBridge, effects: &Effects, clients: &Clients) -> Report {
+        let status = Status {
+            client: self.me.client.clone(),
+            peer: self.me.peer.clone(),
+            http: self.me.http.clone(),
+            log_bytes: wal.log_bytes(),
+            files_checked: effects.are_checked(),
+            ..engine.status_without_hash()
+        };
+        Report {
+            status,
+            core: engine.core().status(),
+            log: wal.report(),
+            fell_behind: self.fell_behind.values().copied().collect(),
+            load: Load { connections: clients.count(), effects_waiting: effects.waiting() as u64 },
+        }
+    }
+
+    /// Answers once the state is hashed, which is as of this very moment.
+    pub(crate) fn hash_then_answer(&mut self, asker: Asker, report: Report, state: &Machine, inbox: &Arc<Inbox>) {
+        if self.next.len() >= WAITING_MAX {
+            tracing::warn!("too many ask for the state's hash; one is not answered");
+            return;
+        }
+        // All of one hash get the same report: the newest state's.
+        self.next.push((asker, report));
+        self.next_state = Some(state.clone());
+        if self.hashing.is_empty() {
+            self.begin(inbox.clone());
+        }
+    }
+
+    fn begin(&mut self, inbox: Arc<Inbox>) {
+        let Some(state) = self.next_state.take() else { return };
+        self.hashing = std::mem::take(&mut self.next);
+        tokio::task::spawn_blocking(move || {
+            let hash = state.state_hash();
+            inbox.push(Event::Hashed(hash));
+        });
+    }
+
+    /// The hash is there.
+    pub(crate) fn on_hashed(&mut self, hash: u64, clients: &Clients, inbox: &Arc<Inbox>) {
+        let asked = std::mem::take(&mut self.hashing);
+        let Some(mut newest) = asked.last().map(|(_, report)| report.clone()) else { return };
+        newest.status.state_hash = hash;
+        for (asker, _) in asked {
+            asker.answer(newest.clone(), clients);
+        }
+        self.begin(inbox.clone());
+    }
+
+    /// Remembers who has fallen behind.
+    pub(crate) fn on_note(&mut self, note: &Note) {
+        match note {
+            Note::Core(paxos::Note::PeerFellBehind { peer, needs, first }) => {
+                let behind = FellBehind { node: peer.0, needs: needs.0, first: first.0 };
+                self.fell_behind.insert(peer.0, behind);
+            }
+            Note::Core(paxos::Note::FellBehind { first, .. }) => {
+                let behind = FellBehind { node: self.me.id, needs: 0, first: first.0 };
+                self.fell_behind.insert(self.me.id, behind);
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets those that have caught up after all.
+    pub(crate) fn forget_caught_up(&mut self, engine: &Engine) {
+        if self.fell_behind.is_empty() {
+            return;
+        }
+        let core = engine.core().status();
+        let reached = |node: u16| {
+            let peer = core.peers.iter().find(|peer| peer.node.0 == node);
+            peer.map_or(Slot(0), |peer| peer.durable.max(peer.chosen))
+        };
+        let me = self.me.id;
+        self.fell_behind.retain(|node, behind| {
+            let at = if *node == me { core.chosen } else { reached(*node) };
+            at.0 + 1 < behind.first
+        });
+    }
+}

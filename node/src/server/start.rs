@@ -1,0 +1,194 @@
+//! From a configuration to a replica that is ready to serve.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use paxos::birth::BirthRecord;
+use paxos::{MonoTime, NodeId};
+use statemachine::Settings;
+use wal::storage::RealDisk;
+use wal::{Environment, Folder, SharedDisk};
+
+use crate::boot::{self, BootConfig, Booted, Refusal};
+use crate::clock::{Clock, micros, wall_ns};
+use crate::config::ServeConfig;
+use crate::engine::{Output, SnapshotPolicy};
+use crate::failure::{Exit, Failure};
+use crate::http::{self, Pages};
+use crate::metrics::Metrics;
+use crate::server::births;
+use crate::server::clients::Clients;
+use crate::server::commit_timer::CommitTimer;
+use crate::server::desk::{Desk, Phase};
+use crate::server::effects::Effects;
+use crate::server::inbox::Inbox;
+use crate::server::listeners::{Addresses, Listeners};
+use crate::server::peers::{Peers, Speaker};
+use crate::server::reactor::{Pace, Reactor};
+use crate::server::snapshots::Snapshots;
+use crate::server::standing::Standing;
+use crate::server::wal_bridge::WalBridge;
+
+/// A replica that accepts clients.
+pub(crate) struct Replica {
+    /// Where it is found.
+    pub(crate) addresses: Addresses,
+    reactor: Reactor,
+    acceptor: tokio::task::JoinHandle<()>,
+}
+
+impl Replica {
+    /// Binds, opens the folder, waits for the cluster's birth, boots, and begins to accept.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with the exit code of the stage that failed.
+    pub(crate) async fn start(config: ServeConfig, inbox: Arc<Inbox>) -> Result<Replica, Failure> {
+        let Listeners { client, peer, http, addresses } = Listeners::bind(&config).await?;
+        let clock = Clock::new();
+        let desk = Desk::new(inbox.clone());
+        let metrics = Arc::new(Metrics::new());
+        raise_file_limit();
+        tokio::spawn(http::run(http, Pages { desk: desk.clone(), metrics: metrics.clone() }));
+
+        let (disk, mut folder) = open_folder(&config)?;
+        let speaker = Rc::new(RefCell::new(speaker(&config, &folder, &addresses)));
+        let record = births::born(&config, &mut folder, &peer, &speaker, &desk).await?;
+        desk.enter(Phase::Booting);
+        let booted = boot(&config, folder, disk.clone(), clock.mono()).await?;
+        tracing::info!(
+            base = booted.report.base.0,
+            applied = booted.report.applied.0,
+            accepted = booted.report.accepted,
+            "read the log"
+        );
+
+        let speaker = speaker.borrow().clone();
+        let snapshots = Snapshots {
+            disk,
+            cluster: record.cluster,
+            membership: record.encode(),
+            inbox: inbox.clone(),
+        };
+        let greeting = (record.cluster, config.id, record.name.clone());
+        let clients = Clients::new(greeting, config.max_clients as usize, inbox.clone(), metrics.clone());
+        let reactor = Reactor {
+            peers: Peers::start(&config, peer, &speaker, record, metrics.clone()),
+            wal: WalBridge::start(booted.writer, inbox.clone(), metrics.clone()),
+            effects: Effects::new(booted.files),
+            standing: Standing::new(&config, &addresses),
+            engine: booted.engine,
+            clients: clients.clone(),
+            snapshots,
+            clock,
+            inbox,
+            metrics,
+            commits: CommitTimer::default(),
+            keep_log_bytes: config.keep_log_bytes,
+            pace: Pace::new(),
+            out: Output::default(),
+            desk: desk.clone(),
+        };
+        desk.enter(Phase::Serving);
+        let acceptor = tokio::task::spawn_local(clients.accept(client));
+        tracing::info!(id = config.id, client = %addresses.client, peer = %addresses.peer, http = %addresses.http, data = %config.data.display(), "ready");
+        Ok(Replica { addresses, reactor, acceptor })
+    }
+
+    /// Serves until the inbox says stop.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] of whatever made it impossible to go on.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let ended = self.reactor.run().await;
+        self.acceptor.abort();
+        ended
+    }
+}
+
+fn open_folder(config: &ServeConfig) -> Result<(SharedDisk, Folder), Failure> {
+    let refuse = |what: String| Failure::new(Exit::DataRefused, format!("data folder {}: {what}", config.data.display()));
+    let disk = RealDisk::create_root(&config.data).map_err(|e| refuse(e.to_string()))?;
+    let disk: SharedDisk = Arc::new(disk);
+    let folder = boot::open_folder(disk.clone(), NodeId(config.id), environment()).map_err(|e| refused(config, &e))?;
+    Ok((disk, folder))
+}
+
+fn environment() -> Environment {
+    Environment { entropy: Box::new(rand::random), wall_ns: Box::new(wall_ns), boot_id: boot_id() }
+}
+
+/// Which start of the machine this is; 0 if it does not say, which never equals a stored one.
+fn boot_id() -> u128 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
+}
+
+fn speaker(config: &ServeConfig, folder: &Folder, addresses: &Addresses) -> Speaker {
+    let meta = folder.meta();
+    let members = match config.peers.as_slice() {
+        [] => vec![config.id],
+        peers => peers.iter().map(|peer| peer.id).collect(),
+    };
+    Speaker {
+        cluster: 0,
+        node: config.id,
+        disk: meta.disk,
+        incarnation: meta.incarnation,
+        members,
+        name: config.cluster.clone(),
+        birth: bytes::Bytes::new(),
+        client: addresses.advertised.clone(),
+        http: addresses.http.to_string(),
+    }
+}
+
+async fn boot(config: &ServeConfig, folder: Folder, disk: SharedDisk, now: MonoTime) -> Result<Booted, Failure> {
+    let settings = boot_config(config);
+    let booting = tokio::task::spawn_blocking(move || boot::boot(folder, disk, &settings, now));
+    let booted = booting.await.map_err(|e| Failure::new(Exit::Other, format!("the boot ended early: {e}")))?;
+    booted.map_err(|refusal| refused(config, &refusal))
+}
+
+fn boot_config(config: &ServeConfig) -> BootConfig {
+    let election_us = micros(config.election_timeout);
+    let defaults = BootConfig::new(NodeId(config.id));
+    BootConfig {
+        heartbeat_us: micros(config.heartbeat),
+        election_us,
+        grace_ms: paxos::default_grace_ms(election_us),
+        seed: rand::random(),
+        prefer_lowest_id: config.prefer_lowest_id,
+        settings: Settings {
+            files: config.files,
+            default_lease_ms: config.default_lease.as_millis() as u64,
+            default_ttl_ms: config.default_ttl.as_millis() as u64,
+            ..Settings::default()
+        },
+        snapshots: SnapshotPolicy { log_bytes: config.snapshot_after_bytes, ..SnapshotPolicy::default() },
+        log: wal::Options { segment_bytes: config.segment_bytes, ..wal::Options::default() },
+        ..defaults
+    }
+}
+
+fn refused(config: &ServeConfig, refusal: &Refusal) -> Failure {
+    let exit = match refusal.exit {
+        4 => Exit::DataRefused,
+        5 => Exit::Damaged,
+        6 => Exit::WriteFailed,
+        _ => Exit::Other,
+    };
+    Failure::new(exit, format!("data folder {}: {refusal}", config.data.display()))
+}
+
+/// As many files and connections as the system lets this process have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
+}

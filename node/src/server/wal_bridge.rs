@@ -1,0 +1,121 @@
+//! Between the engine and the log: records go in, in order; how far they are durable comes back.
+//!
+//! The engine counts its appends, the log counts submissions; one batch's appends are one
+//! submission. So the only state is which append each open submission ended with.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use paxos::{WalAppend, WalSeq};
+use wal::{Log, LogOptions, Progress, Submitted, Writer};
+
+use crate::boot;
+use crate::failure::{Exit, Failure, with_causes};
+use crate::server::inbox::{Event, Inbox};
+
+/// Who writes a batch to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitPolicy {
+    /// The log's own thread, always: the reactor goes on meanwhile.
+    Thread,
+    /// The reactor itself while the log is idle and nothing else waits to be handled: no thread is
+    /// woken, twice; what arrives in the meantime becomes the next batch.
+    InlineWhenIdle,
+}
+
+/// The one place where that is decided.
+pub(crate) const COMMIT_POLICY: CommitPolicy = CommitPolicy::InlineWhenIdle;
+
+/// The log, as the reactor sees it.
+#[derive(Debug)]
+pub(crate) struct WalBridge {
+    log: Log,
+    /// Submissions that are not known to be durable: position, last append in it.
+    open: VecDeque<(u64, WalSeq)>,
+    poison: Arc<Mutex<Option<Arc<wal::Error>>>>,
+    low_space: bool,
+}
+
+impl WalBridge {
+    /// Starts the log's thread; it wakes the reactor through `inbox`.
+    pub(crate) fn start(writer: Writer, options: LogOptions, inbox: Arc<Inbox>) -> WalBridge {
+        let poison: Arc<Mutex<Option<Arc<wal::Error>>>> = Arc::default();
+        let cell = poison.clone();
+        let on_progress = move |progress| {
+            if let Progress::Poisoned(error) = progress {
+                *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+            inbox.push(Event::LogMoved);
+        };
+        let log = Log::start(writer, options, Box::new(on_progress));
+        WalBridge { log, open: VecDeque::new(), poison, low_space: false }
+    }
+
+    /// Hands the appends over. With `inline` they may be durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::WriteFailed`]: the log is poisoned.
+    pub(crate) fn submit(&mut self, appends: &mut Vec<WalAppend>, inline: bool) -> Result<(), Failure> {
+        let Some(last) = appends.last() else { return Ok(()) };
+        let (seq, commit) = (last.seq, last.commit.0);
+        let records = appends.drain(..).flat_map(|append| append.records).map(boot::wal_record).collect();
+        let submitted = if inline {
+            match self.log.commit_inline(records, commit) {
+                Ok(Submitted::Durable(position) | Submitted::Queued(position)) => Ok(position),
+                Err(error) => Err(error),
+            }
+        } else {
+            self.log.submit(records, commit)
+        };
+        let position = submitted.map_err(|error| write_failed(&error))?;
+        self.open.push_back((position, seq));
+        Ok(())
+    }
+
+    /// The last append that has become durable since the last call, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::WriteFailed`]: the log is poisoned.
+    pub(crate) fn durable(&mut self) -> Result<Option<WalSeq>, Failure> {
+        if let Some(error) = self.poison.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Err(write_failed(error));
+        }
+        let durable = self.log.durable();
+        let mut newest = None;
+        while let Some((_, seq)) = self.open.pop_front_if(|(position, _)| *position <= durable) {
+            newest = Some(seq);
+        }
+        Ok(newest)
+    }
+
+    /// Whether the disk has become nearly full, or no longer is, since the last call.
+    pub(crate) fn low_space_changed(&mut self) -> Option<bool> {
+        let low = self.log.low_space();
+        (std::mem::replace(&mut self.low_space, low) != low).then_some(low)
+    }
+
+    /// Whether everything submitted is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The log itself.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Makes everything durable, leaves the mark of a clean end and stops the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::WriteFailed`].
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        self.log.close().map_err(|error| write_failed(&error))
+    }
+}
+
+fn write_failed(error: &wal::Error) -> Failure {
+    Failure::new(Exit::WriteFailed, format!("the log: {}", with_causes(error)))
+}

@@ -1,0 +1,142 @@
+//! Signs of life: they keep a session and renew its leases, in the background or by hand.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use statemachine::{Beat, Command, Outcome, Refusal, Token};
+use tokio::sync::Notify;
+
+use crate::Error;
+use crate::clock::{BootTime, sleep_until};
+use crate::raw::call::ask_once;
+use crate::raw::hold::{HoldState, LostWhy};
+use crate::raw::session::Inner;
+
+/// After a beat that found nobody.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Keeps a session alive until it ends or nobody has it any more.
+pub(crate) async fn run(session: Weak<Inner>, changed: Arc<Notify>) {
+    loop {
+        let Some(strong) = session.upgrade() else {
+            return;
+        };
+        if strong.is_over() {
+            return;
+        }
+        let wake = next_wake(&strong);
+        let due = strong.beats() && next_beat(&strong) <= BootTime::now();
+        drop(strong);
+        if due {
+            if let Some(beating) = beat(&session)
+                && beating.await.is_err()
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+        } else {
+            tokio::select! {
+                () = sleep_until(wake) => {}
+                () = changed.notified() => {}
+            }
+        }
+    }
+}
+
+/// One beat that does not keep the session from being dropped.
+fn beat(session: &Weak<Inner>) -> Option<impl Future<Output = Result<(), Error>> + use<>> {
+    let strong = session.upgrade()?;
+    let (link, timeout) = (
+        strong.link.clone(),
+        strong.ttl().max(Duration::from_secs(1)),
+    );
+    let command = command(&strong);
+    let session = session.clone();
+    Some(async move {
+        let (reply, sent, stamp) = ask_once(&link, command.encode().into(), timeout).await?;
+        let Some(strong) = session.upgrade() else {
+            return Ok(());
+        };
+        strong.heard(sent, stamp);
+        answered(&strong, &reply.outcome, sent)
+    })
+}
+
+/// Sends a beat now.
+pub(crate) async fn send(session: &Arc<Inner>, timeout: Duration) -> Result<(), Error> {
+    let command = command(session).encode().into();
+    let (reply, sent, stamp) = ask_once(&session.link, command, timeout).await?;
+    session.heard(sent, stamp);
+    answered(session, &reply.outcome, sent)
+}
+
+fn command(session: &Inner) -> Command {
+    let renewed = session.holds().into_iter().filter(|hold| hold.renews());
+    let tokens: Vec<(String, Token)> = renewed
+        .map(|hold| (hold.lock().to_owned(), hold.token()))
+        .collect();
+    Command::KeepAlive {
+        beats: vec![Beat {
+            session: session.id(),
+            tokens,
+        }],
+    }
+}
+
+fn answered(session: &Inner, outcome: &Outcome, sent: BootTime) -> Result<(), Error> {
+    let Outcome::Alive { beats } = outcome else {
+        return Err(Error::BadRequest(
+            "the answer to keep_alive is of another kind".to_owned(),
+        ));
+    };
+    let Some(beat) = beats.iter().find(|beat| beat.session == session.id()) else {
+        return Err(Error::BadRequest(
+            "the answer to keep_alive names others".to_owned(),
+        ));
+    };
+    let Ok(state) = &beat.result else {
+        session.expired();
+        return Err(Error::Refused(Refusal::SessionExpired));
+    };
+    session.kept(state.deadline, sent);
+    for lock in &state.locks {
+        match lock.deadline {
+            Some(deadline) => session.told(&lock.lock, lock.token, deadline, sent),
+            None => {
+                let end = HoldState::Lost(LostWhy::NotHeld(None));
+                session.end_hold(&lock.lock, lock.token, end);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn next_beat(session: &Inner) -> BootTime {
+    let holds = session.holds();
+    let leases = holds
+        .iter()
+        .filter(|hold| hold.renews())
+        .map(|hold| hold.due());
+    leases.fold(session.due(), BootTime::min)
+}
+
+/// The next beat, or the next deadline that passes unheard; whoever owns that lock is told.
+fn next_wake(session: &Inner) -> BootTime {
+    let now = BootTime::now();
+    // Without beats there is nothing to do but to watch deadlines.
+    let mut wake = now.after(session.ttl());
+    if session.beats() {
+        wake = next_beat(session);
+    }
+    for hold in session.holds() {
+        let HoldState::Held(deadline) = hold.state() else {
+            continue;
+        };
+        let local = session.local(deadline);
+        if local > now {
+            wake = wake.min(local);
+        } else {
+            session.tell_lost(&hold, LostWhy::Deadline);
+        }
+    }
+    wake
+}

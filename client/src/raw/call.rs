@@ -1,0 +1,271 @@
+//! One numbered call of a session, from its first attempt to its answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use net::RequestBody;
+use statemachine::{ClusterTime, Op, Outcome, Refusal, Seq, Slot};
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::clock::BootTime;
+use crate::error::UnknownCall;
+use crate::raw::exchange::{Ended, Exchange};
+use crate::raw::link::Link;
+use crate::raw::session::{self, Session, decode_outcome};
+
+/// Wait before a call that was out of order is sent again.
+const OVERTAKEN: Duration = Duration::from_millis(3);
+/// Out of order so often with nothing open before it: the count itself is wrong.
+const OUT_OF_ORDER_MAX: u32 = 5;
+
+/// A success of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The slot that decided it.
+    pub slot: Slot,
+    /// What came of it; never a refusal.
+    pub outcome: Outcome,
+}
+
+/// A call under way or answered. Clones share it.
+///
+/// It has been sent when it is made, if a connection was there; nothing more happens until somebody
+/// waits. When the last clone is dropped unanswered, the call is given up: the service is told
+/// with the next command that it is never to run (a waiting acquire leaves its queue then).
+#[derive(Clone, Debug)]
+pub struct Call {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    session: Arc<session::Inner>,
+    seq: Seq,
+    op: Op,
+    position: watch::Sender<Option<u64>>,
+    running: tokio::sync::Mutex<Exchange>,
+    answer: Mutex<Option<Result<Reply, Refusal>>>,
+}
+
+impl Call {
+    pub(crate) fn start(session: &Session, op: Op) -> Call {
+        let session = session.inner.clone();
+        let seq = session.number(&op);
+        let mut exchange = Exchange::new(&session.link, session.link.route());
+        exchange.send_now(|| RequestBody::Command(session.command(seq, &op)));
+        let inner = Inner {
+            session,
+            seq,
+            op,
+            position: watch::Sender::new(None),
+            running: tokio::sync::Mutex::new(exchange),
+            answer: Mutex::new(None),
+        };
+        Call {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Its number in the session.
+    pub fn seq(&self) -> Seq {
+        self.inner.seq
+    }
+
+    /// What it asks for.
+    pub fn op(&self) -> &Op {
+        &self.inner.op
+    }
+
+    /// The place in a lock's queue as told last, 1 for the next.
+    pub fn position(&self) -> Option<u64> {
+        *self.inner.position.borrow()
+    }
+
+    /// Follows the place in a lock's queue.
+    pub fn positions(&self) -> watch::Receiver<Option<u64>> {
+        self.inner.position.subscribe()
+    }
+
+    /// The answer, once it is there.
+    pub fn answer(&self) -> Option<Result<Reply, Refusal>> {
+        self.inner
+            .answer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits for the answer, asking again as needed: at most for `timeout` after the last sign that
+    /// the service has the call. A place in a queue is such a sign, so that an acquire waits on.
+    ///
+    /// Dropping the future loses nothing, and waiting again goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for good. [`Error::Unavailable`] and [`Error::Unknown`] if time is up;
+    /// then it can be waited for again.
+    pub async fn wait(&self, timeout: Duration) -> Result<Reply, Error> {
+        let mut exchange = self.inner.running.lock().await;
+        if let Some(answer) = self.answer() {
+            return answer.map_err(Error::Refused);
+        }
+        let answer = self.inner.run(&mut exchange, timeout).await;
+        answer.map_err(|ended| match ended {
+            Failure::Error(error) => error,
+            Failure::Unknown(reason) => Error::Unknown(UnknownCall {
+                reason,
+                call: Some(self.clone()),
+            }),
+        })
+    }
+
+    /// As [`Call::wait`], but sends the same request again at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::wait`].
+    pub async fn settle(&self, timeout: Duration) -> Result<Reply, Error> {
+        self.inner.running.lock().await.repeat();
+        self.wait(timeout).await
+    }
+
+    /// Ends the waiting for a call that was certainly not done: it will never run.
+    pub(crate) fn give_up(&self) {
+        self.inner.give_up();
+    }
+}
+
+enum Failure {
+    Error(Error),
+    Unknown(String),
+}
+
+impl Inner {
+    async fn run(&self, exchange: &mut Exchange, timeout: Duration) -> Result<Reply, Failure> {
+        let body = || RequestBody::Command(self.session.command(self.seq, &self.op));
+        let waiting = |position| {
+            self.position.send_replace(Some(position));
+        };
+        let until = BootTime::now().after(timeout);
+        let mut out_of_order = 0;
+        loop {
+            let left = until.left(BootTime::now()).max(Duration::from_millis(1));
+            let patience = if self.waits() { timeout } else { left };
+            let (body, mail) = exchange
+                .ask(patience, &body, &waiting)
+                .await
+                .map_err(failure)?;
+            let (reply, stamp) = decode_outcome(body).map_err(Failure::Error)?;
+            self.session.heard(mail.sent, stamp);
+            if !matches!(reply.outcome, Outcome::Refused(Refusal::OutOfOrder { .. })) {
+                return self.finish(reply, mail.sent);
+            }
+            out_of_order = if self.overtook() { 0 } else { out_of_order + 1 };
+            if out_of_order > OUT_OF_ORDER_MAX || BootTime::now() >= until {
+                return self.finish(reply, mail.sent);
+            }
+            // Nothing is remembered of it, so that the same number may be sent again.
+            exchange.repeat();
+            tokio::time::sleep(OVERTAKEN).await;
+        }
+    }
+
+    fn finish(&self, reply: Reply, sent: BootTime) -> Result<Reply, Failure> {
+        self.session
+            .settled(self.seq, &self.op, &reply.outcome, sent);
+        let answer = match reply.outcome {
+            Outcome::Refused(refusal) => Err(refusal),
+            outcome => Ok(Reply {
+                slot: reply.slot,
+                outcome,
+            }),
+        };
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.clone());
+        self.position.send_replace(None);
+        self.session.done(self.seq);
+        answer.map_err(|refusal| Failure::Error(Error::Refused(refusal)))
+    }
+
+    /// Whether something that belongs before this call has no answer yet.
+    fn overtook(&self) -> bool {
+        let (lock, token, seq) = match &self.op {
+            Op::Append { lock, token, .. } => (lock, token, Some(self.seq)),
+            Op::Release { lock, token, .. } => (lock, token, None),
+            _ => return false,
+        };
+        self.session.open_before(lock, *token, seq)
+    }
+
+    fn waits(&self) -> bool {
+        matches!(&self.op, Op::Acquire { wait_ms, .. } if *wait_ms != Some(0))
+    }
+
+    fn give_up(&self) {
+        let answered = self
+            .answer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        if !answered {
+            self.session.given_up(self.seq, &self.op);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+fn failure(ended: Ended) -> Failure {
+    match ended {
+        Ended::Timeout {
+            perhaps_done: true,
+            reason,
+        } => Failure::Unknown(reason),
+        Ended::Timeout {
+            perhaps_done: false,
+            reason,
+        } => Failure::Error(Error::Unavailable { reason }),
+        Ended::NotLeader(leader) => Failure::Error(Error::NotLeader { leader }),
+        Ended::Bad(reason) => Failure::Error(Error::BadRequest(reason)),
+    }
+}
+
+/// As an error of a request that has no number.
+pub(crate) fn unnumbered(ended: Ended) -> Error {
+    match failure(ended) {
+        Failure::Error(error) => error,
+        Failure::Unknown(reason) => Error::Unknown(UnknownCall { reason, call: None }),
+    }
+}
+
+/// Asks an unnumbered command until it is answered. Returns the answer with its attempt's sending
+/// time and stamp.
+pub(crate) async fn ask_once(
+    link: &Link,
+    command: Bytes,
+    timeout: Duration,
+) -> Result<(Reply, BootTime, Option<ClusterTime>), Error> {
+    let mut exchange = Exchange::new(link, link.route());
+    let body = || RequestBody::Command(command.clone());
+    let (body, mail) = exchange
+        .ask(timeout, &body, &|_| ())
+        .await
+        .map_err(unnumbered)?;
+    let (reply, stamp) = decode_outcome(body)?;
+    match reply.outcome {
+        Outcome::Refused(refusal) => Err(Error::Refused(refusal)),
+        outcome => Ok((
+            Reply {
+                slot: reply.slot,
+                outcome,
+            },
+            mail.sent,
+            stamp,
+        )),
+    }
+}

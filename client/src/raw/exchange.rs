@@ -1,0 +1,290 @@
+//! One request asked until it is answered: attempts, redirects, retries.
+//!
+//! Every attempt has an id and a sending time of its own, and stays open until the exchange ends:
+//! a late answer to an old attempt is as good as one to the newest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::{Backoff, Leader, RequestBody, ResponseBody};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::raw::connection::{Attempt, Conn, Mail};
+use crate::raw::link::{Link, Route};
+
+/// Asked again after this long without any answer on a healthy connection.
+const SILENCE: Duration = Duration::from_secs(1);
+/// A waiting acquire is asked again this often: a pushed grant can be lost.
+const REASK: Duration = Duration::from_secs(3);
+/// Silences in a row after which another replica is looked for.
+const SILENCES_MAX: u32 = 2;
+/// Redirects followed in a row without a pause.
+const REDIRECTS_MAX: u32 = 3;
+/// Attempts kept open; the oldest goes when there would be more.
+const ATTEMPTS_MAX: usize = 16;
+/// First and longest wait after a replica could not take the request on.
+const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// Why an exchange ended without an answer.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Time is up.
+    Timeout {
+        /// Whether an attempt may have been taken on by a replica.
+        perhaps_done: bool,
+        reason: String,
+    },
+    /// The only replica to ask does not lead.
+    NotLeader(Option<Leader>),
+    /// The service does not understand the request.
+    Bad(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    link: Link,
+    route: Route,
+    mail: mpsc::Sender<Mail>,
+    answers: mpsc::Receiver<Mail>,
+    /// Sent, and not proved undone.
+    attempts: Vec<Attempt>,
+    /// An attempt that is no longer in the list may have been taken on.
+    perhaps_done: bool,
+    silences: u32,
+    /// Redirects in a row; replicas that name each other must not keep us running.
+    redirects: u32,
+    backoff: Backoff,
+    reason: String,
+}
+
+/// How trying to send went.
+enum Sending {
+    Sent,
+    Failed,
+    /// An older attempt was answered meanwhile.
+    Received(Mail),
+}
+
+/// What follows from an answer that is not the last.
+enum Next {
+    Final(ResponseBody),
+    /// Queued at this position.
+    Waiting(u64),
+    /// Ask again, at once or after a pause.
+    Again {
+        pause: bool,
+    },
+    Nothing,
+    End(Ended),
+}
+
+impl Exchange {
+    pub(crate) fn new(link: &Link, route: Route) -> Exchange {
+        let (mail, answers) = mpsc::channel(2 * ATTEMPTS_MAX);
+        Exchange {
+            link: link.clone(),
+            route,
+            mail,
+            answers,
+            attempts: Vec::with_capacity(1),
+            perhaps_done: false,
+            silences: 0,
+            redirects: 0,
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            reason: "no answer".to_owned(),
+        }
+    }
+
+    /// Sends a first attempt from this very thread, if a connection is there.
+    pub(crate) fn send_now(&mut self, body: impl FnOnce() -> RequestBody) {
+        if let Some(conn) = self.link.ready(&self.route) {
+            self.send(&conn, body());
+        }
+    }
+
+    /// Forgets whom it was sent to and sends again, when next asked.
+    pub(crate) fn repeat(&mut self) {
+        self.perhaps_done |= !self.attempts.is_empty();
+        self.attempts.clear();
+    }
+
+    /// Asks until there is an answer, at most for `patience` after the last sign that the service
+    /// has the request. `waiting` hears of positions in a queue.
+    pub(crate) async fn ask(
+        &mut self,
+        patience: Duration,
+        body: &(dyn Fn() -> RequestBody + Sync),
+        waiting: &(dyn Fn(u64) + Sync),
+    ) -> Result<(ResponseBody, Mail), Ended> {
+        let mut until = Instant::now() + patience;
+        let mut again = Instant::now() + SILENCE;
+        let mut send = self.attempts.is_empty();
+        let mut pause = false;
+        loop {
+            let got = if send {
+                match self.send_or_receive(until, pause, body).await {
+                    Sending::Received(mail) => Some(mail),
+                    Sending::Failed if Instant::now() >= until => return Err(self.timed_out()),
+                    Sending::Failed => {
+                        pause = true;
+                        continue;
+                    }
+                    Sending::Sent => {
+                        send = false;
+                        again = Instant::now() + SILENCE;
+                        continue;
+                    }
+                }
+            } else {
+                timeout_at(until.min(again), self.answers.recv())
+                    .await
+                    .ok()
+                    .flatten()
+            };
+            let Some(mut mail) = got else {
+                if Instant::now() >= until {
+                    return Err(self.timed_out());
+                }
+                self.on_silence();
+                (send, pause) = (true, false);
+                continue;
+            };
+            match self.judge(&mut mail) {
+                Next::Final(body) => return Ok((body, mail)),
+                Next::End(ended) => return Err(ended),
+                Next::Waiting(position) => {
+                    waiting(position);
+                    self.silences = 0;
+                    until = Instant::now() + patience.max(REASK + SILENCE);
+                    again = Instant::now() + REASK;
+                }
+                Next::Again { pause: rest } => (send, pause) = (true, rest),
+                Next::Nothing => {}
+            }
+        }
+    }
+
+    /// Waits for a connection and sends; an answer to an older attempt goes first.
+    async fn send_or_receive(
+        &mut self,
+        until: Instant,
+        pause: bool,
+        body: &(dyn Fn() -> RequestBody + Sync),
+    ) -> Sending {
+        let rest = if pause {
+            self.backoff.next_wait()
+        } else {
+            Duration::ZERO
+        };
+        let (link, route) = (self.link.clone(), self.route.clone());
+        let connection = async {
+            if !rest.is_zero() {
+                tokio::time::sleep(rest).await;
+            }
+            link.connection(&route).await
+        };
+        let connection = tokio::select! {
+            biased;
+            Some(mail) = self.answers.recv() => return Sending::Received(mail),
+            connection = timeout_at(until, connection) => connection,
+        };
+        match connection {
+            Ok(Ok(conn)) if self.send(&conn, body()) => return Sending::Sent,
+            Ok(Err(reason)) => self.reason = reason,
+            Ok(Ok(_)) | Err(_) => {}
+        }
+        Sending::Failed
+    }
+
+    /// Returns whether it is on its way.
+    fn send(&mut self, conn: &Arc<Conn>, body: RequestBody) -> bool {
+        let Some(attempt) = conn.send(body, &self.mail) else {
+            self.reason = format!("{}: the connection is broken or busy", conn.address);
+            return false;
+        };
+        if self.attempts.len() == ATTEMPTS_MAX {
+            self.attempts.remove(0);
+            self.perhaps_done = true;
+        }
+        self.attempts.push(attempt);
+        true
+    }
+
+    fn judge(&mut self, mail: &mut Mail) -> Next {
+        let from = mail.from.address.clone();
+        let Some(body) = mail.body.take() else {
+            self.reason = format!("{from}: the connection broke");
+            self.perhaps_done = true;
+            self.settle_attempt(mail);
+            self.link.distrust(&from);
+            return Next::Again { pause: false };
+        };
+        self.silences = 0;
+        if !matches!(body, ResponseBody::NotLeader { .. }) {
+            self.redirects = 0;
+        }
+        match body {
+            ResponseBody::Waiting { position } => Next::Waiting(position),
+            ResponseBody::NotLeader { leader } => {
+                self.settle_attempt(mail);
+                self.on_not_leader(&from, leader)
+            }
+            ResponseBody::Unavailable { reason } => {
+                self.settle_attempt(mail);
+                self.reason = format!("{from}: {reason}");
+                Next::Again { pause: true }
+            }
+            ResponseBody::Unknown { reason } => {
+                self.settle_attempt(mail);
+                self.perhaps_done = true;
+                self.reason = format!("{from}: {reason}");
+                Next::Again { pause: true }
+            }
+            ResponseBody::Bad { reason } => Next::End(Ended::Bad(reason)),
+            body => Next::Final(body),
+        }
+    }
+
+    fn on_not_leader(&mut self, from: &str, leader: Option<Leader>) -> Next {
+        if self.route != Route::Leader {
+            return Next::End(Ended::NotLeader(leader));
+        }
+        self.reason = format!("{from}: does not lead");
+        let named = self.link.redirected(from, leader.as_ref());
+        if !self.attempts.is_empty() {
+            // Another attempt is under way, to somebody else.
+            return Next::Nothing;
+        }
+        self.redirects = if named { self.redirects + 1 } else { 0 };
+        Next::Again {
+            pause: !named || self.redirects > REDIRECTS_MAX,
+        }
+    }
+
+    /// After a while of silence the network may have lost a message; after two, somebody else may
+    /// lead.
+    fn on_silence(&mut self) {
+        self.silences += 1;
+        let Some(last) = self.attempts.last() else {
+            return;
+        };
+        self.reason = format!("{}: no answer", last.conn.address);
+        if self.silences >= SILENCES_MAX {
+            self.link.distrust(&last.conn.address);
+            self.silences = 0;
+        }
+    }
+
+    fn settle_attempt(&mut self, mail: &Mail) {
+        self.attempts
+            .retain(|attempt| attempt.id != mail.id || !Arc::ptr_eq(&attempt.conn, &mail.from));
+    }
+
+    fn timed_out(&self) -> Ended {
+        Ended::Timeout {
+            perhaps_done: self.perhaps_done || !self.attempts.is_empty(),
+            reason: self.reason.clone(),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A set of connections shared by sessions, and who is thought to lead.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use net::{Backoff, Leader, MemberInfo};
+use tokio::runtime::Handle;
+
+use crate::clock::BootTime;
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::raw::connection::Conn;
+
+/// An address that just refused a connection is not dialled again for this long.
+const REDIAL: Duration = Duration::from_millis(10);
+/// First and longest wait between two searches for a leader.
+const SEARCH: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(60));
+
+/// Connections to the replicas of one cluster. Clones share them.
+///
+/// Connects when first used. The first endpoint is taken for the leader until a replica says
+/// otherwise.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) pin: bool,
+    name: String,
+    pub(crate) runtime: Handle,
+    state: Mutex<State>,
+    /// Held by whoever looks for a leader, so that one does.
+    pub(crate) search: tokio::sync::Mutex<Backoff>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    conns: HashMap<String, Arc<Conn>>,
+    dialing: HashMap<String, Arc<tokio::sync::Mutex<Failure>>>,
+    /// The address of the replica thought to lead.
+    leader: Option<String>,
+    /// Addresses of members that the user did not name.
+    learned: Vec<String>,
+    /// Sessions belong to one cluster; 0 until the first connection.
+    cluster: u128,
+}
+
+/// When and why an address could not be reached last.
+#[derive(Debug, Default)]
+struct Failure(Option<(BootTime, String)>);
+
+/// Which replica a request goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Whoever leads; redirects are followed.
+    Leader,
+    /// This address alone.
+    At(String),
+}
+
+impl Link {
+    /// A link that greets as `name`. With `pin` only the first endpoint is asked.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn new(endpoints: Endpoints, name: &str, pin: bool) -> Link {
+        let leader = Some(endpoints.as_slice()[0].address.clone());
+        let inner = Inner {
+            endpoints,
+            pin,
+            name: name.to_owned(),
+            runtime: Handle::current(),
+            state: Mutex::new(State {
+                leader,
+                ..State::default()
+            }),
+            search: tokio::sync::Mutex::new(Backoff::new(SEARCH.0, SEARCH.1)),
+        };
+        Link {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The endpoints it was made with.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.inner.endpoints
+    }
+
+    /// Ends all connections. Calls in flight find new ones.
+    pub fn disconnect(&self) {
+        for conn in self.lock().conns.values() {
+            conn.close();
+        }
+    }
+
+    /// Where requests for anybody go.
+    pub(crate) fn route(&self) -> Route {
+        if self.inner.pin {
+            Route::At(self.inner.endpoints.as_slice()[0].address.clone())
+        } else {
+            Route::Leader
+        }
+    }
+
+    /// A connection that is there already.
+    pub(crate) fn ready(&self, route: &Route) -> Option<Arc<Conn>> {
+        let state = self.lock();
+        let address = match route {
+            Route::Leader => state.leader.as_ref()?,
+            Route::At(address) => address,
+        };
+        state
+            .conns
+            .get(address)
+            .filter(|conn| conn.is_open())
+            .cloned()
+    }
+
+    /// A connection to whom the route leads, or why there is none now. Dropping it is safe.
+    pub(crate) async fn connection(&self, route: &Route) -> Result<Arc<Conn>, String> {
+        let address = match route {
+            Route::At(address) => return self.dial(address).await,
+            Route::Leader => self.lock().leader.clone(),
+        };
+        let Some(address) = address else {
+            return self.search().await;
+        };
+        let dialled = self.dial(&address).await;
+        if dialled.is_err() {
+            self.distrust(&address);
+        }
+        dialled
+    }
+
+    /// The connection to `address`, made if needed. Of several callers one dials.
+    pub(crate) async fn dial(&self, address: &str) -> Result<Arc<Conn>, String> {
+        if let Some(conn) = self.ready(&Route::At(address.to_owned())) {
+            return Ok(conn);
+        }
+        let dialing = self
+            .lock()
+            .dialing
+            .entry(address.to_owned())
+            .or_default()
+            .clone();
+        let mut failure = dialing.lock().await;
+        if let Some(conn) = self.ready(&Route::At(address.to_owned())) {
+            return Ok(conn);
+        }
+        if let Some((when, why)) = &failure.0
+            && BootTime::now() < when.after(REDIAL)
+        {
+            return Err(why.clone());
+        }
+        let cluster = self.lock().cluster;
+        match Conn::open(address, cluster, self.inner.name.clone()).await {
+            Ok(conn) => {
+                failure.0 = None;
+                Ok(self.keep(conn))
+            }
+            Err(error) => {
+                let why = format!("{address}: {error}");
+                failure.0 = Some((BootTime::now(), why.clone()));
+                Err(why)
+            }
+        }
+    }
+
+    fn keep(&self, conn: Arc<Conn>) -> Arc<Conn> {
+        let mut state = self.lock();
+        if state.cluster == 0 {
+            state.cluster = conn.cluster;
+        }
+        state.conns.insert(conn.address.clone(), conn.clone());
+        conn
+    }
+
+    /// `from` said that it does not lead, and perhaps who does. Returns whether somebody is named.
+    pub(crate) fn redirected(&self, from: &str, leader: Option<&Leader>) -> bool {
+        let named = leader
+            .and_then(|leader| self.address_of(leader))
+            .filter(|it| it != from);
+        let mut state = self.lock();
+        if state
+            .leader
+            .as_deref()
+            .is_none_or(|current| current == from)
+        {
+            state.leader = named.clone();
+        }
+        named.is_some()
+    }
+
+    /// Somebody at `address` does not answer as a leader would.
+    pub(crate) fn distrust(&self, address: &str) {
+        let mut state = self.lock();
+        if state.leader.as_deref() == Some(address) {
+            state.leader = None;
+        }
+    }
+
+    pub(crate) fn trust(&self, address: &str) {
+        self.lock().leader = Some(address.to_owned());
+    }
+
+    pub(crate) fn thought_leader(&self) -> Option<String> {
+        self.lock().leader.clone()
+    }
+
+    /// Everybody whom we could ask, the user's endpoints first.
+    pub(crate) fn candidates(&self) -> Vec<String> {
+        let named = self
+            .inner
+            .endpoints
+            .as_slice()
+            .iter()
+            .map(|it| it.address.clone());
+        named.chain(self.lock().learned.iter().cloned()).collect()
+    }
+
+    /// Remembers members that the user did not name. Not with a list by id: ways that the user
+    /// chose are not to be bypassed.
+    pub(crate) fn learn(&self, members: &[MemberInfo]) {
+        if self.inner.endpoints.by_id() || self.inner.pin {
+            return;
+        }
+        let named = self.inner.endpoints.as_slice();
+        let known = |address: &str| named.iter().any(|it| it.address == address);
+        self.lock().learned = members
+            .iter()
+            .map(|member| member.client.clone())
+            .filter(|address| !address.is_empty() && !known(address))
+            .collect();
+    }
+
+    fn address_of(&self, leader: &Leader) -> Option<String> {
+        if self.inner.endpoints.by_id() {
+            return self
+                .inner
+                .endpoints
+                .of_id(leader.id)
+                .map(|it| it.address.clone());
+        }
+        Some(leader.address.clone()).filter(|address| !address.is_empty())
+    }
+
+    /// The route to one endpoint alone.
+    pub(crate) fn route_to(&self, endpoint: &Endpoint) -> Route {
+        Route::At(endpoint.address.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for conn in state.conns.values() {
+            conn.close();
+        }
+    }
+}

@@ -29,6 +29,8 @@ pub const QUIET_LIMIT: Duration = Duration::from_secs(20);
 /// The exit code of a replica whose address is in use.
 const EXIT_ADDRESS_IN_USE: i32 = 3;
 const STARTS_MAX: usize = 3;
+/// Holds the largest append several times over.
+const SEGMENT_SIZE: &str = "4MiB";
 
 /// Files by name with their bytes, of one replica.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -39,16 +41,21 @@ pub struct Plan {
     replicas: u16,
     flags: Vec<String>,
     flags_of: BTreeMap<u16, Vec<String>>,
+    data_of: BTreeMap<u16, PathBuf>,
     links: bool,
 }
 
 impl Plan {
-    /// That many replicas with ids from 1, all at their defaults.
+    /// That many replicas with ids from 1, at their defaults but for the size of a segment: zeros
+    /// for the usual one take longer to write than most tests.
     pub fn new(replicas: u16) -> Plan {
+        let flags = ["--segment-size", SEGMENT_SIZE].map(str::to_owned).to_vec();
+        let (flags_of, data_of) = (BTreeMap::new(), BTreeMap::new());
         Plan {
             replicas,
-            flags: Vec::new(),
-            flags_of: BTreeMap::new(),
+            flags,
+            flags_of,
+            data_of,
             links: false,
         }
     }
@@ -67,6 +74,13 @@ impl Plan {
             .entry(id)
             .or_default()
             .extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// A data folder elsewhere than in the test's own folder, for one replica.
+    #[must_use]
+    pub fn data_of(mut self, id: u16, folder: &Path) -> Plan {
+        self.data_of.insert(id, folder.to_owned());
         self
     }
 
@@ -105,9 +119,12 @@ impl Plan {
             .tempdir()
             .expect("there is a place for temporary folders");
         let ids = 1..=self.replicas;
-        let replicas: BTreeMap<u16, Replica> = ids
-            .map(|id| (id, Replica::new(id, folder.path())))
-            .collect();
+        let data = |id: u16| {
+            let own = || folder.path().join(id.to_string());
+            self.data_of.get(&id).cloned().unwrap_or_else(own)
+        };
+        let replicas: BTreeMap<u16, Replica> =
+            ids.map(|id| (id, Replica::new(id, data(id)))).collect();
         let mut links = BTreeMap::new();
         if self.links {
             for from in replicas.keys() {
@@ -151,10 +168,10 @@ struct Replica {
 }
 
 impl Replica {
-    fn new(id: u16, folder: &Path) -> Replica {
+    fn new(id: u16, data: PathBuf) -> Replica {
         Replica {
             id,
-            data: folder.join(id.to_string()),
+            data,
             client: ports::pick(),
             peer: ports::pick(),
             http: ports::pick(),
@@ -180,7 +197,7 @@ impl Replica {
 }
 
 impl Cluster {
-    /// Three replicas with default flags.
+    /// That many replicas, see [`Plan::new`].
     pub fn start(replicas: u16) -> Cluster {
         Plan::new(replicas).start()
     }
@@ -239,6 +256,11 @@ impl Cluster {
         self.replicas
             .get_mut(&id)
             .expect("a replica of this cluster")
+    }
+
+    /// A further flag for one replica, from its next start on.
+    pub fn set_flag_of(&mut self, id: u16, name: &str, value: &str) {
+        self.plan = self.plan.clone().flag_of(id, name, value);
     }
 
     // --- life and death ---

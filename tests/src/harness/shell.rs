@@ -419,7 +419,7 @@ fn return_code(code: &str) -> u64 {
         "no_such_file" => 1,
         "not_held" | "session_expired" => 2,
         "busy" | "wait_timed_out" => 3,
-        "unavailable" => 5,
+        "unavailable" | "not_leader" => 5,
         "unknown" => 6,
         _ => 4,
     }

@@ -1,6 +1,17 @@
 //! Process tests: real programs on loopback, killed, paused, cut off and restarted, looked at from
-//! outside. `verification.md`, section 6, numbers the cases; the modules follow it.
+//! outside. "Case" in a module is one of the list that every build must pass (`docs/verification.md`).
 //!
 //! One program for all, so that the harness is linked once. At most two clusters run at a time.
 
+mod bad_input;
 mod coursework;
+mod disk;
+mod leadership;
+mod leases;
+mod load;
+mod restarts;
+mod retries;
+mod sections;
+mod small_disk;
+mod soak;
+mod tokens;

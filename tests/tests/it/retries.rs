@@ -1,0 +1,131 @@
+//! Case 2: a retry after a lost reply gets the first answer and has no second effect, over a restart
+//! of every replica and over a change of leader.
+
+use serde_json::{Value, json};
+use tests::harness::shell::{ANSWER_LIMIT, DEFAULT_LOCK, append, release};
+use tests::harness::{Client, Cluster, Reply};
+use tests::proxy::Direction::ToClient;
+use tests::proxy::{Fault, Kind};
+
+#[test]
+fn append_after_a_lost_reply_and_a_restart() {
+    check_append(restart_all);
+}
+
+#[test]
+fn append_after_a_lost_reply_and_a_change_of_leader() {
+    check_append(change_leader);
+}
+
+#[test]
+fn release_after_a_lost_reply_and_a_restart() {
+    check_release(restart_all);
+}
+
+#[test]
+fn release_after_a_lost_reply_and_a_change_of_leader() {
+    check_release(change_leader);
+}
+
+#[test]
+fn acquire_after_a_lost_reply_and_a_restart() {
+    check_acquire(restart_all);
+}
+
+#[test]
+fn acquire_after_a_lost_reply_and_a_change_of_leader() {
+    check_acquire(change_leader);
+}
+
+fn restart_all(cluster: &mut Cluster) {
+    cluster.kill_all();
+    cluster.start_all();
+    cluster.leader();
+}
+
+fn change_leader(cluster: &mut Cluster) {
+    let old = cluster.leader();
+    cluster.kill(old);
+    cluster.leader();
+    cluster.start_replica(old);
+}
+
+fn check_append(upset: fn(&mut Cluster)) {
+    let mut cluster = Cluster::start(3);
+    let client = cluster.client("C1");
+    client.acquire();
+    client.append("file_0", "1");
+    lose_reply(
+        &mut cluster,
+        &client,
+        Kind::Append,
+        append("file_0", "A"),
+        upset,
+    )
+    .1
+    .done("append");
+    client.release();
+    cluster.assert_file("file_0", "1A");
+    cluster.check_order();
+}
+
+fn check_release(upset: fn(&mut Cluster)) {
+    let mut cluster = Cluster::start(3);
+    let client = cluster.client("C1");
+    client.acquire();
+    client.append("file_0", "A");
+    let (chosen, reply) = lose_reply(&mut cluster, &client, Kind::Release, release(), upset);
+    let reply = reply.done("release");
+    assert!(
+        reply.slot() <= chosen,
+        "the first answer names the slot in which it was applied"
+    );
+    assert_eq!(reply.0["lengths"], json!({"file_0": 1}));
+    cluster.assert_file("file_0", "A");
+    cluster.check_order();
+}
+
+fn check_acquire(upset: fn(&mut Cluster)) {
+    let mut cluster = Cluster::start(3);
+    let client = cluster.client("C1");
+    let command = json!({"op": "acquire", "lock": DEFAULT_LOCK});
+    let (_, reply) = lose_reply(&mut cluster, &client, Kind::Acquire, command, upset);
+    let token = reply.done("acquire").token();
+    let status = client.done(json!({"op": "lock_status", "lock": DEFAULT_LOCK}));
+    assert_eq!(
+        status.0["holder"]["token"], token,
+        "granted once, and the holder knows by which token"
+    );
+    client.append("file_0", "A");
+    client.release();
+    cluster.assert_file("file_0", "A");
+    cluster.check_order();
+}
+
+/// Sends the command, loses every reply to it until `upset` has happened, then lets replies pass.
+/// The slot up to which all was chosen before, and the answer in the end.
+fn lose_reply(
+    cluster: &mut Cluster,
+    client: &Client,
+    kind: Kind,
+    mut command: Value,
+    upset: fn(&mut Cluster),
+) -> (u64, Reply) {
+    let lost = client.rules().every(ToClient, kind, Fault::Lose);
+    command["bg"] = json!(true);
+    command["timeout_ms"] = json!(30_000);
+    let asked = client.send(command);
+    lost.wait_hits(1, ANSWER_LIMIT);
+    let statuses = cluster.statuses();
+    let chosen = statuses
+        .values()
+        .filter_map(|status| status["chosen"].as_u64())
+        .max();
+    upset(cluster);
+    assert!(
+        !client.is_answered(&asked),
+        "no reply has reached the client"
+    );
+    lost.end();
+    (chosen.expect("a replica answers"), client.wait(&asked))
+}

@@ -1,86 +1,343 @@
-//! The core: one `step` takes one input and says what it wants done.
+//! The state of one replica, and what every role shares.
+//!
+//! The handlers are spread over files by idea; `step.rs` sends each input to its own. This file
+//! knows none of them: it holds the state and the few moves that all of them need.
 
+use std::collections::BTreeMap;
+
+use crate::ballot::Ballot;
+use crate::candidate::Candidate;
+use crate::clock::ClusterClock;
 use crate::config::{Config, Recovered};
-use crate::ident::{MonoTime, NodeId};
-use crate::input::{Input, PeerHello};
-use crate::outbox::{Outbox, Role};
-use crate::status::Status;
+use crate::durable::{Durable, Waiting};
+use crate::entry::Entry;
+use crate::ident::{MonoTime, NodeId, Slot};
+use crate::leadership::Leadership;
+use crate::log::Log;
+use crate::message::Message;
+use crate::outbox::{Chosen, Outbox, Role, RoleChange, WalAppend, WalRecord};
+use crate::prng::Prng;
+use crate::prober::Prober;
+
+/// What a replica does, with what it needs for it.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    Follower,
+    Prober(Prober),
+    Candidate(Box<Candidate>),
+    Leader(Box<Leadership>),
+}
+
+/// The stream of the leader that this replica follows, or last followed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Following {
+    /// The leader's ballot; never goes back. May be above what was promised.
+    pub(crate) ballot: Ballot,
+    /// The first slot above `chosen` not held at that ballot.
+    pub(crate) next: Slot,
+    /// The highest round met of that leader.
+    pub(crate) round: u64,
+    /// When the leader was last heard of; `None` if never, or if it is taken for dead.
+    pub(crate) contact: Option<MonoTime>,
+    /// Its connection was reset and nothing came since.
+    pub(crate) reset: bool,
+    /// An acknowledgement is due at the end of the step.
+    pub(crate) ack_due: bool,
+    /// The last resync asked for.
+    pub(crate) resync: Option<(Slot, MonoTime)>,
+}
+
+/// This replica's own durable vote: everything up to `upto` at `ballot`, or chosen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Vote {
+    pub(crate) ballot: Ballot,
+    pub(crate) upto: Slot,
+}
+
+/// What is remembered of a peer whatever the role.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Acquaintance {
+    /// The present connection.
+    pub(crate) link: Option<u64>,
+    /// Its chosen prefix, as it last said.
+    pub(crate) chosen: Slot,
+    /// It holds every chosen slot up to here, durably.
+    pub(crate) holds: Slot,
+    /// The highest slot it ever acknowledged to this process.
+    pub(crate) acked: Slot,
+}
 
 /// One replica's part of the agreement.
+///
+/// Deterministic: the same configuration, recovery and inputs give the same outputs.
 #[derive(Clone, Debug)]
 pub struct Core {
-    config: Config,
-    role: Role,
-    recovered: Recovered,
+    pub(crate) config: Config,
+    /// The latest moment any input came with.
+    pub(crate) now: MonoTime,
+    pub(crate) prng: Prng,
+    /// Nothing below is promised or accepted. Never falls.
+    pub(crate) promised: Ballot,
+    /// The highest ballot met anywhere; the next own one is above it.
+    pub(crate) ballot_seen: Ballot,
+    pub(crate) log: Log,
+    pub(crate) durable: Durable,
+    pub(crate) vote: Vote,
+    /// Cluster time as of `published`.
+    pub(crate) clock: ClusterClock,
+    /// What was handed to the driver; at most chosen.
+    pub(crate) published: Slot,
+    pub(crate) applied: Slot,
+    /// The lowest slot that a known member lacks, as far as known. Never falls.
+    pub(crate) needed: Slot,
+    /// The other voters.
+    pub(crate) peers: BTreeMap<NodeId, Acquaintance>,
+    pub(crate) part: Part,
+    pub(crate) following: Following,
+    /// When a follower without a leader's word starts to probe.
+    pub(crate) election_at: MonoTime,
+    /// Doubles with each failed candidacy, up to 4.
+    pub(crate) backoff: u64,
+    pub(crate) catchup: crate::catchup::Catchup,
+    /// The highest snapshot whose mark is durable.
+    pub(crate) snapshot: Slot,
+    /// The last release asked for: what may go.
+    pub(crate) released: Slot,
+    pub(crate) disk_low: bool,
+    told: Option<RoleChange>,
 }
 
 impl Core {
     /// A core that goes on from what the boot scan found.
+    ///
+    /// # Panics
+    ///
+    /// When `recovered` contradicts itself: accepted slots with holes, or a chosen slot missing.
     #[must_use]
     pub fn new(config: Config, recovered: Recovered, now: MonoTime) -> Core {
-        let _ = now;
-        Core {
-            config,
-            role: Role::Follower,
-            recovered,
+        let mut log = Log::new(recovered.first, recovered.chosen);
+        let mut promised = recovered.promised;
+        for (slot, ballot, entry) in recovered.accepted {
+            promised = promised.max(ballot);
+            log.put(slot, ballot, entry);
         }
-    }
-
-    /// Takes one input; adds what it wants done to `out`.
-    pub fn step(&mut self, now: MonoTime, input: Input, out: &mut Outbox) {
-        let _ = (now, input, out);
-    }
-
-    /// The earliest time at which a `Tick` would do something.
-    #[must_use]
-    pub fn next_wake(&self) -> MonoTime {
-        MonoTime(u64::MAX)
+        // The commit hint on disk may lag behind records that are chosen by their kind.
+        for slot in recovered.chosen_marks {
+            if slot == log.chosen().next() {
+                log.choose(slot);
+            }
+        }
+        let own = config.identity.node;
+        let others = config
+            .membership
+            .members
+            .iter()
+            .map(|m| m.node)
+            .filter(|&node| node != own);
+        let mut core = Core {
+            now,
+            prng: Prng::new(config.seed),
+            promised,
+            ballot_seen: promised.max(recovered.max_ballot_seen),
+            log,
+            durable: Durable::default(),
+            vote: Vote::default(),
+            clock: recovered.clock,
+            published: recovered.chosen,
+            applied: recovered.applied,
+            needed: Slot(1),
+            peers: others.map(|node| (node, Acquaintance::default())).collect(),
+            part: Part::Follower,
+            following: Following::default(),
+            election_at: now,
+            backoff: 1,
+            catchup: crate::catchup::Catchup::default(),
+            snapshot: Slot::NONE,
+            released: Slot::NONE,
+            disk_low: false,
+            told: None,
+            config,
+        };
+        if !core.peers.is_empty() {
+            core.rearm_election();
+        }
+        core
     }
 
     /// What this replica does at present.
     #[must_use]
     pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// The cluster time a command would be stamped with now, in milliseconds; `None` unless leading.
-    #[must_use]
-    pub fn leader_time_ms(&self, now: MonoTime) -> Option<u64> {
-        let _ = now;
-        None
-    }
-
-    /// What to say in the handshake of a new connection to `to`.
-    #[must_use]
-    pub fn hello(&self, to: NodeId) -> PeerHello {
-        let _ = to;
-        PeerHello {
-            node: self.config.identity.node,
-            disk: self.config.identity.disk,
-            incarnation: self.config.incarnation,
-            acked: crate::ident::Slot::NONE,
+        match self.part {
+            Part::Follower => Role::Follower,
+            Part::Prober(_) => Role::Prober,
+            Part::Candidate(_) => Role::Candidate,
+            Part::Leader(_) => Role::Leader,
         }
     }
 
-    /// The state as plain data.
+    /// The cluster time a command would be stamped with now, in milliseconds; `None` unless
+    /// leading.
     #[must_use]
-    pub fn status(&self) -> Status {
-        Status {
-            role: self.role,
-            ballot: self.recovered.promised,
-            leader: None,
-            promised: self.recovered.promised,
-            first: self.recovered.first,
-            chosen: self.recovered.chosen,
-            last: self.recovered.chosen,
-            applied: self.recovered.applied,
-            durable: self.recovered.chosen,
-            leader_start: None,
-            unchosen_bytes: 0,
-            wal_age_us: 0,
-            needed: self.recovered.first,
-            transfer: None,
-            peers: Vec::new(),
+    pub fn leader_time_ms(&self, now: MonoTime) -> Option<u64> {
+        match &self.part {
+            Part::Leader(leadership) => Some(leadership.stamper.peek(now)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn own(&self) -> NodeId {
+        self.config.identity.node
+    }
+
+    pub(crate) fn quorum(&self) -> usize {
+        self.config.membership.quorum()
+    }
+
+    pub(crate) fn is_voter(&self) -> bool {
+        self.config
+            .membership
+            .is_voter(self.own(), self.config.identity.disk)
+    }
+
+    /// The highest ballot that stands against a lower one: promised, or of a leader followed.
+    pub(crate) fn standing(&self) -> Ballot {
+        self.promised.max(self.following.ballot)
+    }
+
+    pub(crate) fn ballot(&self) -> Ballot {
+        match &self.part {
+            Part::Candidate(candidate) => candidate.ballot,
+            Part::Leader(leadership) => leadership.ballot,
+            Part::Follower | Part::Prober(_) => self.following.ballot,
+        }
+    }
+
+    /// Who leads, as far as known.
+    pub(crate) fn leader_hint(&self) -> Option<NodeId> {
+        match self.part {
+            Part::Leader(_) => Some(self.own()),
+            Part::Follower if self.following.contact.is_some() => {
+                Some(self.following.ballot.node())
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_up(&self, peer: NodeId) -> bool {
+        self.peers
+            .get(&peer)
+            .is_some_and(|peer| peer.link.is_some())
+    }
+
+    pub(crate) fn peers_up(&self) -> Vec<NodeId> {
+        let up = |(&node, peer): (&NodeId, &Acquaintance)| peer.link.map(|_| node);
+        self.peers.iter().filter_map(up).collect()
+    }
+
+    pub(crate) fn wal_age_us(&self) -> u64 {
+        self.durable.oldest_age_us(self.now)
+    }
+
+    /// Whether the own disk is too slow to lead.
+    pub(crate) fn disk_is_stalled(&self) -> bool {
+        self.wal_age_us() > self.config.election_us / 2
+    }
+
+    /// A timeout drawn from [E, 2E), times the backoff.
+    pub(crate) fn rearm_election(&mut self) {
+        let least = self.config.election_us * self.backoff;
+        self.election_at = self.now.after(least + self.prng.below(least));
+    }
+
+    /// Sends to a peer with a connection; without one there is nobody to send to.
+    pub(crate) fn send(&self, to: NodeId, message: Message, out: &mut Outbox) {
+        if self.is_up(to) {
+            out.send(to, message);
+        }
+    }
+
+    /// Submits records to the local log.
+    pub(crate) fn submit(&mut self, records: Vec<WalRecord>, out: &mut Outbox) {
+        let seq = self.durable.submit(self.now);
+        out.wal.push(WalAppend {
+            seq,
+            commit: self.log.chosen(),
+            records,
+        });
+    }
+
+    /// Promises `ballot`: from here on nothing below it is accepted.
+    pub(crate) fn promise(&mut self, ballot: Ballot, out: &mut Outbox) {
+        assert!(ballot > self.promised, "a promise never falls");
+        self.promised = ballot;
+        self.submit(vec![WalRecord::Promise { ballot }], out);
+    }
+
+    /// Accepts consecutive entries at `ballot`, the first in `from`, as one submission; the vote
+    /// for them is cast once the disk has them.
+    pub(crate) fn accept(
+        &mut self,
+        ballot: Ballot,
+        from: Slot,
+        entries: Vec<Entry>,
+        out: &mut Outbox,
+    ) {
+        assert!(
+            ballot >= self.promised,
+            "accept at {ballot} below {}",
+            self.promised
+        );
+        self.promised = ballot;
+        let mut records = Vec::with_capacity(entries.len());
+        let mut slot = from;
+        for entry in entries {
+            self.log.put(slot, ballot, entry.clone());
+            records.push(WalRecord::Accept {
+                slot,
+                ballot,
+                entry,
+            });
+            slot = slot.next();
+        }
+        self.submit(records, out);
+        self.durable.hold(Waiting::Vote {
+            ballot,
+            upto: slot.prev(),
+        });
+    }
+
+    /// Hands newly chosen entries to the driver, in order, with the time at which they apply.
+    pub(crate) fn publish(&mut self, out: &mut Outbox) {
+        while self.published < self.log.chosen() {
+            let slot = self.published.next();
+            let entry = self
+                .log
+                .get(slot)
+                .expect("kept until published")
+                .entry
+                .clone();
+            let moved = self.clock.observe(&entry);
+            self.published = slot;
+            out.chosen.push(Chosen {
+                slot,
+                entry,
+                time_ms: moved.time_ms,
+                counts: moved.counts,
+            });
+        }
+        self.log.trim(self.config.chosen_tail_bytes);
+    }
+
+    /// Says so if role, ballot or leader are others than last said.
+    pub(crate) fn tell_role(&mut self, out: &mut Outbox) {
+        let role = RoleChange {
+            role: self.role(),
+            ballot: self.ballot(),
+            leader: self.leader_hint(),
+        };
+        if self.told != Some(role) {
+            self.told = Some(role);
+            out.role = Some(role);
         }
     }
 }

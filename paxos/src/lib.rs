@@ -4,17 +4,49 @@
 //! Whatever must not leave before the disk has it waits inside the core, so the driver has one
 //! rule: write `wal` in order and report truly what is durable. `PROTOCOL.md` tells the protocol.
 
+pub mod ident;
+
 pub mod ballot;
-pub mod birth;
 pub mod clock;
 pub mod codec;
-pub mod config;
-pub mod core;
 pub mod entry;
-pub mod ident;
-pub mod input;
 pub mod message;
+
+pub mod config;
+pub mod input;
 pub mod outbox;
+
+pub mod core;
+mod step;
+
+mod durable;
+mod log;
+mod prng;
+
+mod acceptor;
+mod candidate;
+mod election;
+mod follower;
+mod phase1;
+mod prober;
+mod stepdown;
+mod takeover;
+
+mod flush;
+mod leader;
+mod leadership;
+mod preferred;
+mod reads;
+mod stream;
+mod transfer;
+mod watchdog;
+
+mod catchup;
+mod links;
+mod pause;
+mod retention;
+
+pub mod birth;
 pub mod status;
 
 pub use crate::ballot::Ballot;

@@ -1,6 +1,7 @@
 //! A core's state as plain data, for `/status`, metrics and checks.
 
 use crate::ballot::Ballot;
+use crate::core::{Core, Part};
 use crate::ident::{NodeId, Slot};
 use crate::outbox::Role;
 
@@ -58,4 +59,57 @@ pub struct PeerStatus {
     pub wal_age_us: u64,
     /// Slots between the last one held here and the last one durable there.
     pub lag: u64,
+}
+
+impl Core {
+    /// The state as plain data.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let leadership = match &self.part {
+            Part::Leader(leadership) => Some(leadership),
+            _ => None,
+        };
+        Status {
+            role: self.role(),
+            ballot: self.ballot(),
+            leader: self.leader_hint(),
+            promised: self.promised,
+            first: self.log.first(),
+            chosen: self.log.chosen(),
+            last: self.log.last(),
+            applied: self.applied,
+            durable: self.vote.upto,
+            leader_start: leadership.map(|leadership| leadership.start),
+            unchosen_bytes: self.log.unchosen_bytes(),
+            wal_age_us: self.wal_age_us(),
+            needed: self.needed,
+            transfer: leadership
+                .and_then(|l| l.transfer)
+                .map(|transfer| transfer.to),
+            peers: self
+                .peers
+                .keys()
+                .map(|&node| self.peer_status(node))
+                .collect(),
+        }
+    }
+
+    fn peer_status(&self, node: NodeId) -> PeerStatus {
+        let known = self.peers.get(&node).copied().unwrap_or_default();
+        let stream = match &self.part {
+            Part::Leader(leadership) => leadership.streams.get(&node),
+            _ => None,
+        };
+        let durable = stream.map_or(Slot::NONE, |stream| stream.durable);
+        PeerStatus {
+            node,
+            up: known.link.is_some(),
+            next: stream.and_then(|stream| stream.next),
+            durable,
+            received: stream.map_or(Slot::NONE, |stream| stream.received),
+            chosen: known.chosen,
+            wal_age_us: stream.map_or(0, |stream| stream.wal_age_us),
+            lag: self.log.last().0.saturating_sub(durable.0),
+        }
+    }
 }

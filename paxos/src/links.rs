@@ -1,0 +1,113 @@
+//! Connections to peers: who is reachable, and who is who.
+//!
+//! A voter is a node and its disk. A peer whose disk is not the one in the membership counts for
+//! nothing, whatever it says: it may have forgotten what it promised.
+
+use crate::core::{Core, Part};
+use crate::ident::NodeId;
+use crate::input::PeerHello;
+use crate::message::{Message, Prepare};
+use crate::outbox::{Note, Outbox};
+
+impl Core {
+    /// What to say in the handshake of a new connection to `to`.
+    #[must_use]
+    pub fn hello(&self, to: NodeId) -> PeerHello {
+        let identity = self.config.identity;
+        let acked = self
+            .peers
+            .get(&to)
+            .map(|peer| peer.acked)
+            .unwrap_or_default();
+        let incarnation = self.config.incarnation;
+        PeerHello {
+            node: identity.node,
+            disk: identity.disk,
+            incarnation,
+            acked,
+        }
+    }
+
+    /// A connection stands.
+    pub(crate) fn on_peer_up(
+        &mut self,
+        peer: NodeId,
+        link: u64,
+        hello: PeerHello,
+        out: &mut Outbox,
+    ) {
+        let expected = self.config.membership.disk_of(peer);
+        if hello.node != peer || expected != Some(hello.disk) || peer == self.own() {
+            out.notes.push(Note::RefusedDisk {
+                peer,
+                found: hello.disk,
+                expected,
+            });
+            return;
+        }
+        let last = self.log.last();
+        if hello.acked > last {
+            out.fatal = Some(format!(
+                "node {peer} remembers that this replica acknowledged slot {}, but its log ends at \
+                 {last}: an old image of the disk was restored, or the log was cut; replace this \
+                 replica",
+                hello.acked
+            ));
+            return;
+        }
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if known.link.is_some_and(|present| present > link) {
+            return;
+        }
+        known.link = Some(link);
+        self.greet(peer, out);
+        self.prepare_late(peer, out);
+    }
+
+    /// A connection is gone. If it was the leader's and was reset, its process is most likely
+    /// dead: the election need not wait for the whole timeout.
+    pub(crate) fn on_peer_down(&mut self, peer: NodeId, link: u64, reset: bool) {
+        match self.peers.get_mut(&peer) {
+            Some(known) if known.link == Some(link) => known.link = None,
+            _ => return,
+        }
+        if let Some(stream) = self.leadership_mut().and_then(|l| l.streams.get_mut(&peer)) {
+            stream.forget_position();
+        }
+        let follows = matches!(self.part, Part::Follower) && self.leader_hint() == Some(peer);
+        if let Some(contact) = self.following.contact.filter(|_| reset && follows) {
+            self.following.reset = true;
+            let heartbeat_us = self.config.heartbeat_us;
+            let soon = contact.after(heartbeat_us).max(self.now);
+            // The other followers lose patience at about the same moment; a little later is better
+            // than being refused by one of them.
+            let early = soon.after(heartbeat_us / 8 + self.prng.below(heartbeat_us / 2));
+            self.election_at = self.election_at.min(early);
+        }
+    }
+
+    /// Whether a message came over the peer's present connection.
+    pub(crate) fn is_present(&self, peer: NodeId, link: u64) -> bool {
+        self.peers
+            .get(&peer)
+            .is_some_and(|known| known.link == Some(link))
+    }
+
+    /// A candidate asks whoever comes late as well.
+    fn prepare_late(&mut self, peer: NodeId, out: &mut Outbox) {
+        let from = self.log.chosen().next();
+        if let Part::Candidate(candidate) = &self.part
+            && candidate.prepared
+        {
+            out.send(
+                peer,
+                Message::Prepare(Prepare {
+                    ballot: candidate.ballot,
+                    from,
+                }),
+            );
+        }
+    }
+}

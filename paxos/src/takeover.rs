@@ -1,0 +1,122 @@
+//! From candidate to leader: phase 1 is complete, the log is taken over.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::candidate::Candidate;
+use crate::clock::Stamper;
+use crate::core::{Core, Part, Vote};
+use crate::entry::{Entry, EntryKind};
+use crate::ident::{NodeId, Slot};
+use crate::leadership::Leadership;
+use crate::message::Held;
+use crate::outbox::{Note, Outbox};
+use crate::reads::Reads;
+use crate::stream::Stream;
+
+impl Core {
+    /// Leads, if a quorum has promised and told everything above the chosen prefix.
+    pub(crate) fn try_take_over(&mut self, out: &mut Outbox) {
+        let from = self.log.chosen().next();
+        let Part::Candidate(candidate) = &self.part else {
+            return;
+        };
+        let promised = usize::from(candidate.prepared) + candidate.phase1.complete(from);
+        if !candidate.prepared || promised < self.quorum() {
+            return;
+        }
+        let part = std::mem::replace(&mut self.part, Part::Follower);
+        let Part::Candidate(candidate) = part else {
+            unreachable!("just looked")
+        };
+        self.take_over(*candidate, out);
+    }
+
+    /// Adopts what is known to be chosen, proposes every other slot again under the own ballot and
+    /// its own `LeaderStart` behind them, all in one submission.
+    fn take_over(&mut self, mut candidate: Candidate, out: &mut Outbox) {
+        let ballot = candidate.ballot;
+        assert_eq!(
+            self.promised, ballot,
+            "a candidate's ballot is what it promised"
+        );
+        let from = self.log.chosen().next();
+        for (slot, item) in self.log.from(from) {
+            let (ballot, entry) = (item.ballot, item.entry.clone());
+            candidate.phase1.merge(
+                slot,
+                Held {
+                    ballot,
+                    chosen: false,
+                    entry,
+                },
+            );
+        }
+        let next_of = |node| candidate.phase1.chosen_of(node).map(Slot::next);
+        let streams: BTreeMap<NodeId, Stream> = self
+            .peers
+            .keys()
+            .map(|&node| (node, Stream::new(next_of(node), self.now)))
+            .collect();
+        let values = candidate.phase1.into_values(from);
+        let known = values.iter().take_while(|(chosen, _)| *chosen).count();
+        let mut values: Vec<Entry> = values.into_iter().map(|(_, entry)| entry).collect();
+        let reproposed = values.split_off(known);
+        self.adopt_chosen(values, out);
+
+        let stamper = Stamper::new(self.time_after(&reproposed), self.now);
+        let first = self.log.chosen().next();
+        let start = Slot(first.0 + reproposed.len() as u64);
+        out.notes.push(Note::Elected {
+            ballot,
+            reproposed: reproposed.len() as u64,
+        });
+        let mut entries = reproposed;
+        entries.push(self.leader_start(&stamper));
+        self.vote = Vote {
+            ballot,
+            upto: Slot::NONE,
+        };
+        self.backoff = 1;
+        self.accept(ballot, first, entries, out);
+        assert_eq!(
+            self.log.last(),
+            start,
+            "the own log is part of what was merged"
+        );
+        self.part = Part::Leader(Box::new(Leadership {
+            ballot,
+            start,
+            streams,
+            stamper,
+            placed: VecDeque::new(),
+            reads: Reads::default(),
+            round: 0,
+            heartbeat_at: self.now,
+            progress_at: self.now,
+            transfer: None,
+            prefer_at: self.now.after(self.config.election_us),
+        }));
+        // The first heartbeat leaves in this very step and tells everybody.
+        self.on_leader_timers(out);
+    }
+
+    /// Cluster time at the end of the log taken over, chosen or not.
+    fn time_after(&self, reproposed: &[Entry]) -> u64 {
+        let mut clock = self.clock.clone();
+        let adopted = self.published.next();
+        let held = self
+            .log
+            .from(adopted)
+            .take_while(|(slot, _)| *slot <= self.log.chosen());
+        for entry in held.map(|(_, item)| &item.entry).chain(reproposed) {
+            clock.observe(entry);
+        }
+        clock.time_ms
+    }
+
+    fn leader_start(&self, stamper: &Stamper) -> Entry {
+        let grace = self.config.grace_ms.to_le_bytes();
+        let stamp_ms = stamper.peek(self.now);
+        Entry::new(EntryKind::LeaderStart, self.promised, stamp_ms, 0, &grace)
+    }
+}

@@ -552,7 +552,7 @@ impl Cluster {
         let live: Vec<u16> = self
             .replicas
             .values()
-            .filter(|r| r.process.is_some())
+            .filter(|r| r.answers())
             .map(|r| r.id)
             .collect();
         let first = self.files(live[0]);

@@ -22,6 +22,8 @@ pub mod ports;
 pub mod process;
 pub mod shell;
 pub mod slots;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use cluster::{Cluster, Plan};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::harness::patience::{until, wait_for};
 use tests::harness::shell::{ANSWER_LIMIT, Asked, DEFAULT_LOCK, Shell, append, release};
@@ -52,6 +53,26 @@ fn a_waiter_that_dies_is_skipped_once_its_session_ends() {
     holder.release();
     next.wait(&granted)
         .done("the acquire of the waiter behind the dead one");
+    cluster.check_order();
+}
+
+#[test]
+fn a_waiter_that_sleeps_past_its_session_is_skipped_and_told() {
+    let cluster = Cluster::start(3);
+    let holder = cluster.client("holder");
+    holder.acquire();
+    let mut sleeper = cluster.client_with("sleeper", &["--session-ttl", "1s"]);
+    let never = sleeper.acquire_beside();
+    holder.wait_for_queue(1);
+    sleeper.signal(Signal::STOP);
+    holder.wait_for_queue(0);
+    holder.release();
+    holder.section(&[("file_0", "A")]);
+    sleeper.signal(Signal::CONT);
+    sleeper
+        .wait(&never)
+        .refused("the acquire of a session that has ended", "session_expired");
+    cluster.assert_file("file_0", "A");
     cluster.check_order();
 }
 

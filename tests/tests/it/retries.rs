@@ -1,11 +1,16 @@
 //! Case 2: a retry after a lost reply gets the first answer and has no second effect, over a restart
 //! of every replica and over a change of leader.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tests::harness::patience::wait_for;
 use tests::harness::shell::{ANSWER_LIMIT, DEFAULT_LOCK, append, release};
 use tests::harness::{Client, Cluster, Reply};
 use tests::proxy::Direction::ToClient;
-use tests::proxy::{Fault, Kind};
+use tests::proxy::{Fault, Kind, Noise};
+
+use crate::load::{Load, Manner, Work};
 
 #[test]
 fn append_after_a_lost_reply_and_a_restart() {
@@ -35,6 +40,51 @@ fn acquire_after_a_lost_reply_and_a_restart() {
 #[test]
 fn acquire_after_a_lost_reply_and_a_change_of_leader() {
     check_acquire(change_leader);
+}
+
+#[test]
+fn every_frame_arrives_twice() {
+    check_noise(Noise {
+        lose_per_mille: 0,
+        double_per_mille: 1_000,
+        seed: 1,
+    });
+}
+
+#[test]
+fn one_frame_in_ten_is_lost_and_one_doubled() {
+    check_noise(Noise {
+        lose_per_mille: 100,
+        double_per_mille: 100,
+        seed: 2,
+    });
+}
+
+/// Three clients through bad networks: what they were told is what the files hold.
+fn check_noise(noise: Noise) {
+    const SECTIONS: u64 = 12;
+    let cluster = Cluster::start(3);
+    let clients = (0..3).map(|number| {
+        let client = cluster.client(&format!("w{number}"));
+        client.rules().set_noise(Some(Noise {
+            seed: noise.seed + number,
+            ..noise
+        }));
+        (client, Manner::Normal)
+    });
+    let work = Work {
+        files: 2,
+        lines: 2,
+        short_lease: Duration::from_secs(1),
+    };
+    let load = Load::start(clients.collect(), work);
+    wait_for(
+        "sections through a bad network",
+        Duration::from_secs(60),
+        || load.done() >= SECTIONS,
+    );
+    load.stop();
+    cluster.check_sections();
 }
 
 fn restart_all(cluster: &mut Cluster) {

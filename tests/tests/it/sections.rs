@@ -18,7 +18,10 @@ fn a_section_of_two_thousand_appends_over_fifty_files_is_whole() {
         client.append(&names[line % FILES], &format!("line {line}\n"));
     }
     let before = cluster.equal_files();
-    assert!(before.values().all(Vec::is_empty), "nothing shows before the release");
+    assert!(
+        before.values().all(Vec::is_empty),
+        "nothing shows before the release"
+    );
     let released = client.release();
     assert_eq!(
         released.0["lengths"].as_object().map(serde_json::Map::len),

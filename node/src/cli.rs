@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crate::config::setting::SETTINGS;
 use crate::config::{Layers, ServeConfig, Shown, UsageError};
 use crate::failure::{Exit, Failure};
+use crate::local::lifeline;
 use crate::{demo, dev, logging, server};
 
 /// The variable that names the configuration file.
@@ -133,6 +134,9 @@ fn serve(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let _logging = logging::start(config.log_format, &config.log_level);
+    if !lifeline::hold() {
+        return Err(Failure::new(Exit::Other, "whoever started this replica is gone"));
+    }
     server::serve(config).map(|()| ExitCode::SUCCESS)
 }
 

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod dev;
 pub mod failure;
 pub mod http;
+pub mod local;
 pub mod logging;
 pub mod metrics;
 pub mod server;

@@ -119,8 +119,12 @@ impl Clients {
 
     /// Whether clients leave so much unread that no file data should be added.
     pub(crate) fn overfull(&self) -> bool {
-        let open = self.open.borrow();
-        open.values().map(FrameSender::queued_bytes).sum::<usize>() > QUEUED_BYTES_MAX
+        self.queued_bytes() > QUEUED_BYTES_MAX
+    }
+
+    /// Bytes of answers that are not written yet.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.open.borrow().values().map(FrameSender::queued_bytes).sum()
     }
 
     /// How many have greeted.

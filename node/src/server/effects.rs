@@ -5,23 +5,28 @@
 //! elsewhere, which is sound because what a plan names never changes: files only grow.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use statemachine::FileOp;
 
-use crate::engine::{Effect, FileRead};
+use crate::engine::{Effect, FileRead, SnapshotJob};
 use crate::failure::{Exit, Failure, with_causes};
-use crate::filestore::{CheckStep, FileError, FileStore, ReadError};
+use crate::filestore::{CheckStep, FileError, FileStore, ReadError, ReadJob};
 use crate::server::clients::Clients;
+use crate::server::inbox::{Event, Inbox};
 
 /// Bytes of a data file that one slice of the background check reads.
-const CHECK_SLICE_BYTES: u64 = 256 << 10;
+const CHECK_SLICE_BYTES: usize = 256 << 10;
 /// File reads that may wait for their file's check.
 const UNCHECKED_MAX: usize = 1024;
+/// Parts up to this are read at once, mostly from the page cache; larger ones on another thread.
+const INLINE_READ_BYTES_MAX: usize = 64 << 10;
 
 /// The queue and the files.
 #[derive(Debug)]
 pub(crate) struct Effects {
     files: FileStore,
+    inbox: Arc<Inbox>,
     waiting: VecDeque<Effect>,
     /// Reads of files that have not passed their check since the start.
     unchecked: Vec<FileRead>,
@@ -31,8 +36,8 @@ pub(crate) struct Effects {
 
 impl Effects {
     /// Nothing to do yet; the files may still have to be checked.
-    pub(crate) fn new(files: FileStore) -> Effects {
-        Effects { files, waiting: VecDeque::new(), unchecked: Vec::new(), checking: true, full: false }
+    pub(crate) fn new(files: FileStore, inbox: Arc<Inbox>) -> Effects {
+        Effects { files, inbox, waiting: VecDeque::new(), unchecked: Vec::new(), checking: true, full: false }
     }
 
     /// The files.
@@ -100,7 +105,7 @@ impl Effects {
         match effect {
             Effect::File(op) => return Ok(self.change(op)?.map(Effect::File)),
             Effect::Reply { conn, response } => clients.reply(conn, &response),
-            Effect::ReadFile(read) => self.read(read, clients)?,
+            Effect::ReadFile(read) => self.read(read, clients),
         }
         Ok(None)
     }
@@ -119,17 +124,33 @@ impl Effects {
         }
     }
 
-    fn read(&mut self, read: FileRead, clients: &Clients) -> Result<(), Failure> {
-        let refuse = |reason: String| {
-            let body = net::ResponseBody::Unavailable { reason };
-            clients.reply(read.origin.conn, &net::Response { id: read.origin.request, body });
-        };
-        match self.files.read(&read) {
-            Ok(data) => clients.reply(read.origin.conn, &read.answer(data)),
+    fn read(&mut self, read: FileRead, clients: &Clients) {
+        let large = read.len as usize > INLINE_READ_BYTES_MAX;
+        let refuse = |reason: String| clients.reply(read.origin.conn, &unavailable(&read, reason));
+        if large && clients.overfull() {
+            return refuse("too many answers wait to be read; ask again".into());
+        }
+        match self.files.read_job(&read) {
+            Ok(job) if large => {
+                let inbox = self.inbox.clone();
+                tokio::task::spawn_blocking(move || {
+                    let response = answer(&read, job);
+                    inbox.push(Event::FileRead { conn: read.origin.conn, response });
+                });
+            }
+            Ok(job) => clients.reply(read.origin.conn, &answer(&read, job)),
             Err(ReadError::Unchecked) if self.unchecked.len() < UNCHECKED_MAX => self.unchecked.push(read),
             Err(error) => refuse(with_causes(&error)),
         }
-        Ok(())
+    }
+
+    /// The snapshot of this job is recorded: what it made needless goes.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::WriteFailed`].
+    pub(crate) fn on_snapshot_saved(&mut self, job: &SnapshotJob) -> Result<(), Failure> {
+        self.files.on_snapshot_saved(job).map_err(|error| Failure::new(Exit::WriteFailed, with_causes(&error)))
     }
 
     /// Checks a little more of the files, and answers the reads that waited for it. Returns whether
@@ -144,20 +165,35 @@ impl Effects {
         }
         match self.files.check_slice(CHECK_SLICE_BYTES) {
             CheckStep::Working => {}
-            CheckStep::Checked(_) => self.answer_checked(clients)?,
+            CheckStep::Checked(_) => self.answer_checked(clients),
             CheckStep::Idle => {
                 self.checking = false;
-                self.answer_checked(clients)?;
+                self.answer_checked(clients);
             }
             CheckStep::Damaged(what) => return Err(Failure::new(Exit::Damaged, what)),
         }
         Ok(self.checking)
     }
 
-    fn answer_checked(&mut self, clients: &Clients) -> Result<(), Failure> {
+    fn answer_checked(&mut self, clients: &Clients) {
         for read in std::mem::take(&mut self.unchecked) {
-            self.read(read, clients)?;
+            self.read(read, clients);
         }
-        Ok(())
     }
+}
+
+/// Reads, on whatever thread this is. A disk that fails here fails one answer, not the replica: what
+/// it promised is in the log.
+fn answer(read: &FileRead, job: ReadJob) -> net::Response {
+    match job.run() {
+        Ok(data) => read.answer(data),
+        Err(error) => {
+            tracing::error!(file = read.name, error = with_causes(&error), "a data file cannot be read");
+            unavailable(read, with_causes(&error))
+        }
+    }
+}
+
+fn unavailable(read: &FileRead, reason: String) -> net::Response {
+    net::Response { id: read.origin.request, body: net::ResponseBody::Unavailable { reason } }
 }

@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use crate::engine::{self, ConnId};
+use crate::failure::Failure;
 use crate::server::desk::Report;
 
 /// One thing that happened.
@@ -43,7 +44,7 @@ pub(crate) enum Event {
     },
     /// A snapshot was made, or why not.
     Snapshot(super::snapshots::Done),
-    /// A state's hash was computed: the slot it belongs to, and the hash.
+    /// The hash of the state that was asked for.
     Hashed(u64),
     /// Somebody asks how the replica stands.
     Ask {
@@ -52,6 +53,8 @@ pub(crate) enum Event {
         /// Where the answer goes.
         reply: oneshot::Sender<Report>,
     },
+    /// Something went wrong after which the replica cannot go on.
+    Failed(Failure),
     /// The process was asked to end.
     Stop,
 }

@@ -34,7 +34,7 @@ use crate::server::inbox::{Event, Inbox};
 use crate::server::loads;
 use crate::server::notes;
 use crate::server::peers::Peers;
-use crate::server::snapshots::{Done, Snapshots};
+use crate::server::snapshots::{self, Done, Snapshots};
 use crate::server::standing::{Asker, Standing};
 use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy, WalBridge};
 
@@ -209,6 +209,8 @@ impl Reactor {
             Event::Ask { hash, reply } => self.ask(Asker::Desk(reply), hash),
             Event::Hashed(hash) => self.standing.on_hashed(hash, &self.clients, &self.inbox),
             Event::Snapshot(done) => self.on_snapshot(now, done)?,
+            Event::FileRead { conn, response } => self.clients.reply(conn, &response),
+            Event::Failed(failure) => return Err(failure),
             Event::LogMoved => {}
             Event::Stop => self.begin_end(now),
         }
@@ -289,7 +291,7 @@ impl Reactor {
         }
         if let Some(job) = self.out.snapshot.take() {
             let files = self.effects.files().sync_set();
-            self.snapshots.start(job, files);
+            self.snapshots.start(job, files, self.wal.log());
         }
         if let Some(release) = self.out.release_log.take() {
             self.wal.release(release, self.keep_log_bytes, self.inbox.clone());
@@ -304,7 +306,7 @@ impl Reactor {
         }
         match result {
             Ok(saved) => {
-                let meta = self.wal.name_snapshot(saved)?;
+                let meta = snapshots::mark_of(&saved);
                 self.effects.on_snapshot_saved(&job)?;
                 self.engine.handle(now, Input::SnapshotSaved { slot: job.slot, meta }, &mut self.out);
                 tracing::info!(slot = job.slot.0, bytes = saved.length, "snapshot taken");
@@ -373,7 +375,7 @@ impl Reactor {
         while self.clients.queued_bytes() > 0 && Instant::now() < patience {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.wal.close()?;
+        self.wal.close().await?;
         tracing::info!("ended");
         Ok(())
     }

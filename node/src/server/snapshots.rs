@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wal::SharedDisk;
+use wal::{Log, SharedDisk};
 use wal::snapshot::{SnapshotHeader, SnapshotRef};
 
 use crate::engine::SnapshotJob;
 use crate::failure::{Exit, Failure, with_causes};
 use crate::filestore::SyncSet;
 use crate::server::inbox::{Event, Inbox};
+use crate::server::wal_bridge::write_failed;
 
 /// What came of a job.
 #[derive(Debug)]
@@ -42,22 +43,27 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// Starts the job on a thread for blocking work; its end is an [`Event::Snapshot`].
-    pub(crate) fn start(&self, job: SnapshotJob, files: SyncSet) {
+    pub(crate) fn start(&self, job: SnapshotJob, files: SyncSet, log: Arc<Log>) {
         let this = self.clone();
         tracing::info!(slot = job.slot.0, "taking a snapshot");
         tokio::task::spawn_blocking(move || {
-            let done = this.make(job, files);
+            let done = this.make(job, files, &log);
+            drop(log);
             this.inbox.push(Event::Snapshot(done));
         });
     }
 
-    fn make(&self, job: SnapshotJob, files: SyncSet) -> Done {
+    fn make(&self, job: SnapshotJob, files: SyncSet, log: &Log) -> Done {
         if let Err(error) = files.run() {
             let fatal = Failure::new(Exit::WriteFailed, with_causes(&error));
             return Done { job, result: Err(fatal.message.clone()), fatal: Some(fatal) };
         }
         let result = self.write(&job);
-        Done { job, result, fatal: None }
+        let named = result.as_ref().ok().map(|saved| log.snapshot_saved(*saved));
+        match named {
+            Some(Err(error)) => Done { job, result, fatal: Some(write_failed(&error)) },
+            Some(Ok(())) | None => Done { job, result, fatal: None },
+        }
     }
 
     fn write(&self, job: &SnapshotJob) -> Result<SnapshotRef, String> {
@@ -66,4 +72,11 @@ impl Snapshots {
         let header = SnapshotHeader { cluster: self.cluster, slot: job.slot.0, membership: self.membership.clone() };
         wal::snapshot::save(&*self.disk, &header, &mut payload.as_slice()).map_err(|error| with_causes(&error))
     }
+}
+
+/// What the log's mark says of a snapshot, for people and tools: length and digest, little-endian.
+pub(crate) fn mark_of(saved: &SnapshotRef) -> Bytes {
+    let mut mark = saved.length.to_le_bytes().to_vec();
+    mark.extend(saved.digest.to_le_bytes());
+    Bytes::from(mark)
 }

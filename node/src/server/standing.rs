@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::config::ServeConfig;
 use crate::engine::{ConnId, Engine, Note};
 use crate::server::clients::Clients;
-use crate::server::desk::{FellBehind, Load, LogReport, Report};
+use crate::server::desk::{FellBehind, Load, Report};
 use crate::server::effects::Effects;
 use crate::server::inbox::{Event, Inbox};
 use crate::server::listeners::Addresses;

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use paxos::birth::BirthRecord;
 use paxos::{MonoTime, NodeId};
 use statemachine::Settings;
 use wal::storage::RealDisk;
@@ -75,8 +74,8 @@ impl Replica {
         let clients = Clients::new(greeting, config.max_clients as usize, inbox.clone(), metrics.clone());
         let reactor = Reactor {
             peers: Peers::start(&config, peer, &speaker, record, metrics.clone()),
-            wal: WalBridge::start(booted.writer, inbox.clone(), metrics.clone()),
-            effects: Effects::new(booted.files),
+            wal: WalBridge::start(booted.writer, inbox.clone()),
+            effects: Effects::new(booted.files, inbox.clone()),
             standing: Standing::new(&config, &addresses),
             engine: booted.engine,
             clients: clients.clone(),
@@ -158,7 +157,7 @@ fn boot_config(config: &ServeConfig) -> BootConfig {
     BootConfig {
         heartbeat_us: micros(config.heartbeat),
         election_us,
-        grace_ms: paxos::default_grace_ms(election_us),
+        grace_ms: paxos::config::default_grace_ms(election_us),
         seed: rand::random(),
         prefer_lowest_id: config.prefer_lowest_id,
         settings: Settings {

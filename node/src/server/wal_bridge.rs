@@ -5,13 +5,20 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use paxos::{WalAppend, WalSeq};
+use paxos::{ReleaseLog, Slot, WalAppend, WalSeq};
 use wal::{Log, LogOptions, Progress, Submitted, Writer};
 
-use crate::boot;
+use crate::clock::micros;
+use crate::engine::Input;
 use crate::failure::{Exit, Failure, with_causes};
+use crate::records;
+use crate::server::desk::LogReport;
 use crate::server::inbox::{Event, Inbox};
+
+/// How long the end waits for jobs that use the log.
+const JOBS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who writes a batch to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +36,7 @@ pub(crate) const COMMIT_POLICY: CommitPolicy = CommitPolicy::InlineWhenIdle;
 /// The log, as the reactor sees it.
 #[derive(Debug)]
 pub(crate) struct WalBridge {
-    log: Log,
+    log: Arc<Log>,
     /// Submissions that are not known to be durable: position, last append in it.
     open: VecDeque<(u64, WalSeq)>,
     poison: Arc<Mutex<Option<Arc<wal::Error>>>>,
@@ -38,7 +45,7 @@ pub(crate) struct WalBridge {
 
 impl WalBridge {
     /// Starts the log's thread; it wakes the reactor through `inbox`.
-    pub(crate) fn start(writer: Writer, options: LogOptions, inbox: Arc<Inbox>) -> WalBridge {
+    pub(crate) fn start(writer: Writer, inbox: Arc<Inbox>) -> WalBridge {
         let poison: Arc<Mutex<Option<Arc<wal::Error>>>> = Arc::default();
         let cell = poison.clone();
         let on_progress = move |progress| {
@@ -47,8 +54,8 @@ impl WalBridge {
             }
             inbox.push(Event::LogMoved);
         };
-        let log = Log::start(writer, options, Box::new(on_progress));
-        WalBridge { log, open: VecDeque::new(), poison, low_space: false }
+        let log = Log::start(writer, LogOptions::default(), Box::new(on_progress));
+        WalBridge { log: Arc::new(log), open: VecDeque::new(), poison, low_space: false }
     }
 
     /// Hands the appends over. With `inline` they may be durable on return.
@@ -59,7 +66,7 @@ impl WalBridge {
     pub(crate) fn submit(&mut self, appends: &mut Vec<WalAppend>, inline: bool) -> Result<(), Failure> {
         let Some(last) = appends.last() else { return Ok(()) };
         let (seq, commit) = (last.seq, last.commit.0);
-        let records = appends.drain(..).flat_map(|append| append.records).map(boot::wal_record).collect();
+        let records = appends.drain(..).flat_map(|append| append.records).map(records::to_wal).collect();
         let submitted = if inline {
             match self.log.commit_inline(records, commit) {
                 Ok(Submitted::Durable(position) | Submitted::Queued(position)) => Ok(position),
@@ -101,9 +108,39 @@ impl WalBridge {
         self.open.is_empty()
     }
 
-    /// The log itself.
-    pub(crate) fn log(&self) -> &Log {
-        &self.log
+    /// The log itself, for jobs on other threads.
+    pub(crate) fn log(&self) -> Arc<Log> {
+        self.log.clone()
+    }
+
+    /// Bytes of log on the disk.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.log_bytes()
+    }
+
+    /// What the log has done, for the pages.
+    pub(crate) fn report(&self) -> LogReport {
+        let stats = self.log.stats();
+        LogReport {
+            syncs: stats.fsyncs,
+            bytes: stats.bytes,
+            oldest_unsynced_us: micros(self.log.oldest_unsynced_age()),
+            low_space: self.log.low_space(),
+        }
+    }
+
+    /// Lets the part of the log go that nobody needs; the engine is told where it begins then.
+    pub(crate) fn release(&self, release: ReleaseLog, keep_bytes: u64, inbox: Arc<Inbox>) {
+        let log = self.log.clone();
+        tokio::task::spawn_blocking(move || {
+            match log.remove_prefix(release.snapshot.0, release.needed.0, keep_bytes) {
+                Ok(_) => {
+                    let first = Slot(log.reader().first_slot());
+                    inbox.push(Event::Engine(Input::LogTrimmed { first }));
+                }
+                Err(error) => inbox.push(Event::Failed(write_failed(&error))),
+            }
+        });
     }
 
     /// Makes everything durable, leaves the mark of a clean end and stops the thread.
@@ -111,11 +148,25 @@ impl WalBridge {
     /// # Errors
     ///
     /// [`Exit::WriteFailed`].
-    pub(crate) fn close(self) -> Result<(), Failure> {
-        self.log.close().map_err(|error| write_failed(&error))
+    pub(crate) async fn close(self) -> Result<(), Failure> {
+        let patience = Instant::now() + JOBS_PATIENCE;
+        let mut log = self.log;
+        loop {
+            // A job on another thread may still use it.
+            match Arc::try_unwrap(log) {
+                Ok(log) => return log.close().map_err(|error| write_failed(&error)),
+                Err(_) if Instant::now() > patience => {
+                    tracing::warn!("a job still uses the log: it is left as after a crash");
+                    return Ok(());
+                }
+                Err(shared) => log = shared,
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
-fn write_failed(error: &wal::Error) -> Failure {
+/// The failure that a log's error is for the process.
+pub(crate) fn write_failed(error: &wal::Error) -> Failure {
     Failure::new(Exit::WriteFailed, format!("the log: {}", with_causes(error)))
 }

@@ -300,8 +300,14 @@ impl Cluster {
 
     /// Starts one dead replica and waits for nothing.
     pub fn spawn(&mut self, id: u16) {
-        let mut command = self.command(id);
-        let process = Process::spawn(&format!("node-{id}"), &mut command, self.folder.path());
+        let command = self.command(id);
+        self.spawn_as(id, command);
+    }
+
+    /// Starts one dead replica by a command of the test's own.
+    pub fn spawn_as(&mut self, id: u16, mut command: Command) {
+        let name = format!("node-{id}");
+        let process = Process::spawn(&name, &mut command, self.folder.path());
         let replica = self.replica(id);
         assert!(replica.process.is_none(), "replica {id} runs already");
         replica.process = Some(process);
@@ -519,7 +525,10 @@ impl Cluster {
                         .filter_map(|status| number(status, "chosen"))
                         .max();
                 }
-                let reached = |status: &Value| number(status, "applied") >= goal;
+                let reached = |status: &Value| {
+                    number(status, "applied") >= goal
+                        && number(status, "effects_waiting") == Some(0)
+                };
                 goal.is_some() && statuses.values().all(reached)
             },
         );

@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::harness::patience::wait_for;
 use tests::harness::shell::{append, beside, release};
 use tests::harness::{Client, Cluster, Plan};
@@ -15,6 +16,8 @@ use crate::small_disk::SmallDisk;
 
 /// What a replica exits with whose log is damaged.
 const EXIT_DAMAGED: i32 = 5;
+/// What a replica exits with whose disk refused a write.
+const EXIT_WRITE_FAILED: i32 = 6;
 const LIMIT: Duration = Duration::from_secs(20);
 /// The log is written in blocks of this size (`wal/FORMAT.md`).
 const BLOCK: u64 = 4096;
@@ -165,10 +168,8 @@ fn a_full_disk_that_is_freed_again_loses_nothing() {
         released["timeout_ms"] = json!(60_000);
         let asked = client.send(beside(released));
         let blocked = |cluster: &Cluster| {
-            cluster
-                .statuses()
-                .values()
-                .any(|s| s["chosen"].as_u64() > s["applied"].as_u64())
+            let waits = |status: &Value| status["effects_waiting"].as_u64() > Some(0);
+            cluster.statuses().values().any(waits)
         };
         wait_for(
             "the release to be answered, or to wait for room",
@@ -198,5 +199,39 @@ fn a_full_disk_that_is_freed_again_loses_nothing() {
         drop(client);
     }
     section(&other, "after");
+    cluster.check_sections();
+}
+
+/// A write that fails: the process says so and ends with 6, the others go on, and once the disk is
+/// well again it catches up.
+#[test]
+fn a_failed_write_ends_the_process_and_nothing_else() {
+    const PIECE: usize = 1 << 20;
+    const PIECES: usize = 14;
+    let mut cluster = Cluster::start(3);
+    let client = cluster.client("C1");
+    section(&client, "before");
+    cluster.kill(3);
+    // No file may grow beyond 6 MiB, or 12 where a shell counts in kilobytes; a segment has 4.
+    let whole = cluster.command(3);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 12288; exec \"$@\"", "sh"]);
+    limited.arg(whole.get_program()).args(whole.get_args());
+    cluster.spawn_as(3, limited);
+    client.acquire();
+    for letter in ('a'..).take(PIECES) {
+        client.append("file_0", &(letter.to_string().repeat(PIECE - 1) + "\n"));
+    }
+    client.release();
+    let code = cluster.process(3).exit_code(LIMIT);
+    let log = cluster.process(3).stderr();
+    assert_eq!(
+        code,
+        Some(EXIT_WRITE_FAILED),
+        "a failed write is exit code 6\n{log}"
+    );
+    section(&client, "after");
+    cluster.kill(3);
+    cluster.start_replica(3);
     cluster.check_sections();
 }

@@ -91,7 +91,12 @@ impl Shell {
         command
             .args(["--endpoints", endpoints, "--name", name, "shell"])
             .args(flags);
-        let mut process = Process::spawn(&format!("shell-{name}"), &mut command, folder);
+        let process = Process::spawn(&format!("shell-{name}"), &mut command, folder);
+        Shell::over(name, process, history)
+    }
+
+    /// Speaks to a process that was started already.
+    pub(super) fn over(name: &str, mut process: Process, history: Arc<History>) -> Shell {
         let stdin = Mutex::new(process.take_stdin());
         let board = Arc::new(Board::default());
         let (sink, lines, notes) = (Arc::clone(&board), process.stdout(), Arc::clone(&history));

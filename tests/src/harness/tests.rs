@@ -3,11 +3,15 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Process, http, patience, ports};
+use serde_json::json;
+
+use super::{Process, Shell, http, patience, ports};
+use crate::history::{Answer, Call, History};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -92,4 +96,50 @@ fn a_page_comes_with_its_code() {
 #[should_panic(expected = "in vain for: the moon")]
 fn patience_ends() {
     patience::wait_for("the moon", Duration::from_millis(30), || false);
+}
+
+/// A shell of six lines: every acquire is granted with token 5, every append is unknown until it is
+/// settled, whatever else is refused.
+const PARROT: &str = r#"while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  case $line in
+    *acquire*) echo "{\"id\":$id,\"ok\":true,\"rc\":0,\"token\":5}";;
+    *append*) echo "{\"id\":$id,\"ok\":false,\"rc\":6,\"code\":\"unknown\",\"message\":\"?\"}";;
+    *settle*) echo "{\"id\":$id,\"ok\":true,\"rc\":0}";;
+    *) echo "{\"id\":$id,\"ok\":false,\"rc\":2,\"code\":\"not_held\",\"message\":\"no\"}";;
+  esac
+done"#;
+
+#[test]
+fn a_shells_calls_are_noted_with_their_tokens_and_settled_outcomes() {
+    let (process, _folder) = sh(PARROT);
+    let history: Arc<History> = Arc::default();
+    let shell = Shell::over("C1", process, Arc::clone(&history));
+    assert_eq!(shell.acquire(), 5);
+    let asked = shell.send(super::shell::append("file_0", "A"));
+    assert_eq!(shell.wait(&asked).code(), "unknown");
+    shell.settle(&asked).done("settle");
+    shell.refused(json!({"op": "release", "token": 4}), "not_held");
+    let events = history.events();
+    let seen: Vec<_> = events
+        .iter()
+        .map(|e| (&e.call, e.token, &e.answer))
+        .collect();
+    let append = Call::Append {
+        file: "file_0".into(),
+        data: b"A".to_vec(),
+    };
+    assert_eq!(
+        seen,
+        [
+            (&Call::Acquire, Some(5), &Answer::Done),
+            (&append, Some(5), &Answer::Done),
+            (&Call::Release, Some(4), &Answer::Refused("not_held".into())),
+        ]
+    );
+    assert!(
+        events
+            .iter()
+            .all(|event| event.answered > Some(event.asked))
+    );
 }

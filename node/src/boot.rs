@@ -20,7 +20,7 @@ use paxos::birth::BirthRecord;
 use paxos::{Ballot, ClusterId, DiskId, Identity, MonoTime, NodeId, Recovered, Slot};
 use statemachine::Settings;
 use wal::storage::SharedDisk;
-use wal::{Environment, Folder, Outcome, Recovery, Writer};
+use wal::{Environment, Folder, Recovery, Writer};
 
 use crate::engine::{Engine, EngineOptions, Limits, Restored, SnapshotPolicy};
 use crate::filestore::{FileStore, Inspection};
@@ -68,7 +68,7 @@ impl BootConfig {
             node,
             heartbeat_us: 50_000,
             election_us,
-            grace_ms: paxos::default_grace_ms(election_us),
+            grace_ms: paxos::config::default_grace_ms(election_us),
             seed: u64::from(node.0),
             prefer_lowest_id: false,
             settings: Settings::default(),
@@ -149,9 +149,10 @@ pub fn boot(
     }
     let base_slot = base.state.slot;
     let chosen = Slot(recovery.commit_slot.min(recovery.last_slot).max(base_slot.0));
-    let replayed = replay::replay(&writer, base.state, chosen, &mut files)?;
+    let reader = writer.reader();
+    let replayed = replay::replay(&reader, base.state, chosen, &mut files)?;
     let Replayed { machine, clock } = replayed;
-    let above = replay::accepted(&writer, chosen, Slot(recovery.last_slot))?;
+    let above = replay::accepted(&reader, chosen, Slot(recovery.last_slot))?;
 
     let report = BootReport {
         log: recovery.report.clone(),
@@ -223,10 +224,7 @@ fn identity_of(folder: &Folder) -> Result<(Identity, BirthRecord), Refusal> {
 
 /// Damage is never guessed away: what cannot be proven to be a torn tail stops the start.
 fn check_outcome(recovery: &Recovery) -> Result<(), Refusal> {
-    match &recovery.outcome {
-        Outcome::Clean | Outcome::TornTail { .. } => Ok(()),
-        other => Err(Refusal::of_log(other)),
-    }
+    if recovery.outcome.may_serve() { Ok(()) } else { Err(Refusal::of_log(recovery)) }
 }
 
 /// Files with data beside a log that never held anything: somebody took the log away. Replaying its

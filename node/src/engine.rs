@@ -38,7 +38,7 @@ use net::ResponseBody;
 use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, MonoTime, NodeId, Outbox, Proposal, Role, Slot};
 use statemachine::Machine;
 
-pub(crate) use applying::apply_entry;
+pub use applying::apply_entry;
 pub use io::{ConnId, Effect, FileRead, Input, Note, Now, Origin, Output};
 pub use options::{EngineOptions, Limits, Restored, SnapshotPolicy};
 pub use snapshots::{PayloadError, SnapshotJob};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use paxos::{Ballot, Entry, LoadLog, Slot, WalRecord};
-use wal::{ReadError, Reader, Record, RecordKind};
+use wal::{ReadError, Reader, Record, RecordKind, SnapshotRef};
 
 use crate::engine::Input;
 
@@ -28,6 +28,13 @@ pub fn to_wal(record: WalRecord) -> Record {
             Record { kind: RecordKind::SnapshotMark, slot: slot.0, ballot: 0, payload: meta }
         }
     }
+}
+
+/// What the log's mark says of a snapshot: slot, length, digest, for people with `walinspect`.
+pub fn snapshot_meta(snapshot: &SnapshotRef) -> Bytes {
+    let SnapshotRef { slot, length, digest } = *snapshot;
+    let words = [slot, length, digest].map(u64::to_le_bytes);
+    Bytes::copy_from_slice(words.as_flattened())
 }
 
 /// Reads what the engine asked for: entries from the slot on, as many as fit, at least one if it is

@@ -2,7 +2,12 @@
 
 use std::error::Error as _;
 
+use wal::{Outcome, Recovery};
+
 use crate::filestore::FileError;
+
+/// The rows of the log's decision table that say: another identity, a newer format.
+const FOREIGN_ROWS: [u8; 2] = [19, 20];
 
 /// Why a replica does not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,9 +26,11 @@ impl Refusal {
         Refusal { exit: 5, message }
     }
 
-    pub(super) fn of_log(outcome: &wal::Outcome) -> Refusal {
-        let exit = if outcome.is_foreign() { 4 } else { 5 };
-        Refusal { exit, message: format!("the log cannot be used: {outcome}") }
+    pub(super) fn of_log(recovery: &Recovery) -> Refusal {
+        let foreign = recovery.outcome == Outcome::Fatal
+            && recovery.report.damage().any(|finding| FOREIGN_ROWS.contains(&finding.row));
+        let message = format!("the log cannot be used\n{}", recovery.report);
+        Refusal { exit: if foreign { 4 } else { 5 }, message }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use paxos::{Ballot, ClusterClock, Entry, Slot};
 use statemachine::Machine;
-use wal::{RecordKind, StoredEntry, Writer};
+use wal::Reader;
 
 use super::Refusal;
 use crate::engine::{SnapshotJob, apply_entry};
 use crate::filestore::FileStore;
+use crate::records;
 
 /// The state after the replay.
 #[derive(Debug)]
@@ -26,14 +27,14 @@ pub(super) struct Above {
 /// Applies everything from the base up to and including `chosen`. Nobody waits for an answer now, so
 /// only the file operations are carried out.
 pub(super) fn replay(
-    writer: &Writer,
+    reader: &Reader,
     base: SnapshotJob,
     chosen: Slot,
     files: &mut FileStore,
 ) -> Result<Replayed, Refusal> {
     let SnapshotJob { slot: base, mut machine, mut clock } = base;
     for slot in (base.0 + 1..=chosen.0).map(Slot) {
-        let (_, entry, _) = read(writer, slot)?;
+        let (_, entry, _) = read(reader, slot)?;
         let moved = clock.observe(&entry);
         for op in apply_entry(&mut machine, slot, &entry, moved).files {
             files.apply(&op)?;
@@ -43,10 +44,10 @@ pub(super) fn replay(
 }
 
 /// Everything above `chosen`.
-pub(super) fn accepted(writer: &Writer, chosen: Slot, last: Slot) -> Result<Above, Refusal> {
+pub(super) fn accepted(reader: &Reader, chosen: Slot, last: Slot) -> Result<Above, Refusal> {
     let mut above = Above::default();
     for slot in (chosen.0 + 1..=last.0).map(Slot) {
-        let (ballot, entry, is_chosen) = read(writer, slot)?;
+        let (ballot, entry, is_chosen) = read(reader, slot)?;
         above.entries.push((slot, ballot, entry));
         if is_chosen {
             above.chosen_marks.push(slot);
@@ -55,16 +56,10 @@ pub(super) fn accepted(writer: &Writer, chosen: Slot, last: Slot) -> Result<Abov
     Ok(above)
 }
 
-fn read(writer: &Writer, slot: Slot) -> Result<(Ballot, Entry, bool), Refusal> {
-    let stored = writer.read(slot.0)?.ok_or_else(|| {
-        Refusal::damaged(format!(
-            "slot {slot} is not in the log, which holds {} to {}",
-            writer.first_slot(),
-            writer.last_slot()
-        ))
-    })?;
-    let StoredEntry { kind, ballot, payload, .. } = stored;
-    let entry = Entry::decode(payload)
-        .map_err(|error| Refusal::damaged(format!("slot {slot} does not decode: {error}")))?;
-    Ok((Ballot::from_raw(ballot), entry, kind == RecordKind::Chosen))
+fn read(reader: &Reader, slot: Slot) -> Result<(Ballot, Entry, bool), Refusal> {
+    records::read(reader, slot)?.ok_or_else(|| {
+        let (first, last) = (reader.first_slot(), reader.last_slot());
+        let message = format!("slot {slot} of the log, which holds {first} to {last}, is unreadable");
+        Refusal::damaged(message)
+    })
 }

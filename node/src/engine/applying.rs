@@ -146,8 +146,9 @@ impl Engine {
     }
 }
 
-/// Applies one chosen entry; the boot's replay uses it too.
-pub(crate) fn apply_entry(
+/// Applies one chosen entry to the machine: the one rule for the engine, the boot's replay and whoever
+/// replays a log elsewhere. `moved` is what the cluster clock says of the entry.
+pub fn apply_entry(
     machine: &mut statemachine::Machine,
     slot: Slot,
     entry: &Entry,

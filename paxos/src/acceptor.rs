@@ -87,7 +87,7 @@ impl Core {
         let mut bytes = 0;
         let mut held = Vec::new();
         for (slot, item) in self.log.from(start) {
-            if bytes >= PIECE_BYTES_MAX {
+            if bytes >= PIECE_BYTES_MAX.min(self.config.peer_window_bytes) {
                 break;
             }
             bytes += item.entry.size_bytes();

@@ -47,6 +47,7 @@ mod pause;
 mod retention;
 
 pub mod birth;
+pub mod ghost;
 pub mod status;
 
 pub use crate::ballot::Ballot;

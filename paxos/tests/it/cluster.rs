@@ -1,0 +1,358 @@
+//! Some cores, a network of loose messages and shadow disks; a test decides what happens next.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use paxos::ghost::{Ghost, Verdict};
+use paxos::{
+    ClusterId, Config, Core, DiskId, EntryKind, Identity, Input, LoadLog, Member, Membership,
+    Message, MonoTime, NodeId, Outbox, Proposal, Reject, Role, Slot, WalAppend,
+};
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) link: u64,
+    pub(crate) message: Message,
+}
+
+/// How the cores are configured; the rest is as by default.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) nodes: u16,
+    pub(crate) seed: u64,
+    pub(crate) window_bytes: usize,
+    pub(crate) tail_bytes: usize,
+    pub(crate) prefer_lowest_id: bool,
+}
+
+impl Shape {
+    pub(crate) fn of(nodes: u16, seed: u64) -> Shape {
+        Shape {
+            nodes,
+            seed,
+            window_bytes: 8 << 20,
+            tail_bytes: 8 << 20,
+            prefer_lowest_id: false,
+        }
+    }
+}
+
+pub(crate) fn config(shape: Shape, node: NodeId, incarnation: u64) -> Config {
+    let members = (1..=shape.nodes).map(|n| Member {
+        node: NodeId(n),
+        disk: disk(NodeId(n)),
+    });
+    let membership = Membership {
+        epoch: 1,
+        members: members.collect(),
+    };
+    let identity = Identity {
+        cluster: ClusterId(1),
+        node,
+        disk: disk(node),
+    };
+    Config {
+        seed: shape.seed.wrapping_mul(31) + u64::from(node.0) * 1_000_003 + incarnation,
+        peer_window_bytes: shape.window_bytes,
+        chosen_tail_bytes: shape.tail_bytes,
+        prefer_lowest_id: shape.prefer_lowest_id,
+        incarnation,
+        ..Config::new(identity, membership)
+    }
+}
+
+pub(crate) fn disk(node: NodeId) -> DiskId {
+    DiskId(100 + u64::from(node.0))
+}
+
+/// A cluster in the hands of a test.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) shape: Shape,
+    pub(crate) now: MonoTime,
+    pub(crate) ghost: Ghost,
+    pub(crate) cores: BTreeMap<NodeId, Core>,
+    pub(crate) flights: Vec<Flight>,
+    /// Submitted and not durable.
+    pub(crate) unsynced: BTreeMap<NodeId, VecDeque<WalAppend>>,
+    pub(crate) links: BTreeMap<(NodeId, NodeId), u64>,
+    pub(crate) reads_answered: u64,
+    pub(crate) placed: BTreeMap<u64, Slot>,
+    pub(crate) rejected: BTreeMap<u64, Reject>,
+    starts: BTreeMap<NodeId, u64>,
+    next_link: u64,
+    next_id: u64,
+    loads: Vec<(NodeId, LoadLog)>,
+    /// What the last call of `step` wanted, for scripts.
+    pub(crate) last_out: Outbox,
+}
+
+impl Cluster {
+    /// All nodes started and connected.
+    pub(crate) fn new(shape: Shape) -> Cluster {
+        let mut cluster = Cluster::unstarted(shape);
+        for node in cluster.nodes() {
+            cluster.start(node).expect("an empty disk");
+        }
+        cluster
+    }
+
+    pub(crate) fn unstarted(shape: Shape) -> Cluster {
+        Cluster {
+            shape,
+            now: MonoTime(1_000_000),
+            ghost: Ghost::new(usize::from(shape.nodes) / 2 + 1),
+            cores: BTreeMap::new(),
+            flights: Vec::new(),
+            unsynced: BTreeMap::new(),
+            links: BTreeMap::new(),
+            reads_answered: 0,
+            placed: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            next_link: 0,
+            next_id: 0,
+            loads: Vec::new(),
+            last_out: Outbox::default(),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        (1..=self.shape.nodes).map(NodeId).collect()
+    }
+
+    /// Starts a node with what its disk holds and connects it to everyone who is up.
+    pub(crate) fn start(&mut self, node: NodeId) -> Verdict {
+        let mut recovered = self.ghost.recover(node);
+        recovered.first = Slot(1);
+        self.ghost.started(node, &recovered)?;
+        let starts = self.starts.entry(node).or_default();
+        *starts += 1;
+        let core = Core::new(config(self.shape, node, *starts), recovered, self.now);
+        self.cores.insert(node, core);
+        self.unsynced.insert(node, VecDeque::new());
+        for other in self.nodes() {
+            if other != node && self.cores.contains_key(&other) {
+                self.connect(node, other)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn connect(&mut self, a: NodeId, b: NodeId) -> Verdict {
+        self.next_link += 1;
+        let link = self.next_link;
+        self.links.insert((a.min(b), a.max(b)), link);
+        for (at, of) in [(a, b), (b, a)] {
+            let Some(hello) = self.cores.get(&of).map(|core| core.hello(at)) else {
+                continue;
+            };
+            self.step(
+                at,
+                Input::PeerUp {
+                    peer: of,
+                    link,
+                    hello,
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn disconnect(&mut self, a: NodeId, b: NodeId, reset: bool) -> Verdict {
+        let Some(link) = self.links.remove(&(a.min(b), a.max(b))) else {
+            return Ok(());
+        };
+        for (at, of) in [(a, b), (b, a)] {
+            if self.cores.contains_key(&at) {
+                self.step(
+                    at,
+                    Input::PeerDown {
+                        peer: of,
+                        link,
+                        reset,
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The process dies; of what was on its way to the disk the first `kept` submissions arrived.
+    pub(crate) fn crash(&mut self, node: NodeId, kept: usize) -> Verdict {
+        self.cores.remove(&node);
+        let unsynced = self.unsynced.remove(&node).unwrap_or_default();
+        if let Some(append) = kept.checked_sub(1).and_then(|last| unsynced.get(last)) {
+            self.ghost.durable(node, append.seq)?;
+        }
+        self.ghost.crashed(node);
+        for other in self.nodes() {
+            self.disconnect(node, other, true)?;
+        }
+        Ok(())
+    }
+
+    /// The disk of `node` finishes its oldest `count` submissions.
+    pub(crate) fn sync(&mut self, node: NodeId, count: usize) -> Verdict {
+        let Some(unsynced) = self.unsynced.get_mut(&node) else {
+            return Ok(());
+        };
+        let count = count.min(unsynced.len());
+        let Some(last) = count.checked_sub(1) else {
+            return Ok(());
+        };
+        let seq = unsynced[last].seq;
+        unsynced.drain(..count);
+        self.ghost.durable(node, seq)?;
+        self.step(node, Input::WalDurable { seq })
+    }
+
+    pub(crate) fn deliver(&mut self, flight: Flight) -> Verdict {
+        let Flight {
+            from,
+            to,
+            link,
+            message,
+        } = flight;
+        // What travels has a wire form that reads back the same.
+        assert_eq!(Message::decode(message.encode()).as_ref(), Ok(&message));
+        self.step(
+            to,
+            Input::Recv {
+                from,
+                link,
+                message,
+            },
+        )
+    }
+
+    pub(crate) fn tick(&mut self, node: NodeId) -> Verdict {
+        self.step(node, Input::Tick)
+    }
+
+    pub(crate) fn propose(&mut self, node: NodeId, payload: &[u8]) -> Verdict {
+        self.next_id += 1;
+        let payload = payload.to_vec().into();
+        let proposal = Proposal {
+            id: self.next_id,
+            kind: EntryKind::App,
+            payload,
+        };
+        self.step(
+            node,
+            Input::Propose {
+                proposals: vec![proposal],
+                wall_ms: 0,
+            },
+        )
+    }
+
+    pub(crate) fn read(&mut self, node: NodeId) -> Verdict {
+        self.next_id += 1;
+        self.ghost.read_asked(self.next_id);
+        self.step(node, Input::Read { id: self.next_id })
+    }
+
+    /// One step of one core; whatever it wants done is queued here.
+    pub(crate) fn step(&mut self, node: NodeId, input: Input) -> Verdict {
+        let Some(core) = self.cores.get_mut(&node) else {
+            return Ok(());
+        };
+        let mut out = Outbox::default();
+        core.step(self.now, input, &mut out);
+        self.ghost.stepped(core, &out)?;
+        assert_eq!(out.fatal, None, "node {node}");
+        self.take(node, &out);
+        self.last_out = out;
+        while let Some((at, load)) = self.loads.pop() {
+            self.load(at, load)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, node: NodeId, out: &Outbox) {
+        for envelope in &out.sends {
+            for &to in &envelope.to {
+                let link = self.links.get(&(node.min(to), node.max(to)));
+                if let Some(&link) = link {
+                    let message = envelope.message.clone();
+                    self.flights.push(Flight {
+                        from: node,
+                        to,
+                        link,
+                        message,
+                    });
+                }
+            }
+        }
+        self.unsynced
+            .entry(node)
+            .or_default()
+            .extend(out.wal.iter().cloned());
+        self.loads
+            .extend(out.load_log.iter().map(|load| (node, *load)));
+        self.reads_answered += out.reads_ready.len() as u64;
+        self.placed
+            .extend(out.placed.iter().map(|&(id, slot, _)| (id, slot)));
+        self.rejected.extend(out.rejects.iter().copied());
+    }
+
+    fn load(&mut self, node: NodeId, load: LoadLog) -> Verdict {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for slot in (load.from.0..).map(Slot) {
+            let Some((ballot, entry)) = self.ghost.stored(node, slot) else {
+                break;
+            };
+            bytes += entry.size_bytes();
+            if !entries.is_empty() && bytes > load.max_bytes {
+                break;
+            }
+            entries.push((slot, ballot, entry, false));
+        }
+        let first = if entries.is_empty() {
+            Slot(1)
+        } else {
+            load.from
+        };
+        self.step(
+            node,
+            Input::LogLoaded {
+                to: load.to,
+                first,
+                entries,
+            },
+        )
+    }
+
+    pub(crate) fn leaders(&self) -> Vec<NodeId> {
+        let leads = |(&node, core): (&NodeId, &Core)| (core.role() == Role::Leader).then_some(node);
+        self.cores.iter().filter_map(leads).collect()
+    }
+
+    /// Everything on its way arrives and every disk finishes, until nothing is left to do.
+    pub(crate) fn settle(&mut self) -> Verdict {
+        for _ in 0..10_000 {
+            if self.flights.is_empty() && self.unsynced.values().all(VecDeque::is_empty) {
+                return Ok(());
+            }
+            for flight in std::mem::take(&mut self.flights) {
+                self.deliver(flight)?;
+            }
+            for node in self.nodes() {
+                self.sync(node, usize::MAX)?;
+            }
+        }
+        panic!("never quiet");
+    }
+
+    /// Time passes until the next timer of `node`, which fires.
+    pub(crate) fn wake(&mut self, node: NodeId) -> Verdict {
+        if let Some(core) = self.cores.get(&node) {
+            self.now = self.now.max(core.next_wake());
+        }
+        self.tick(node)
+    }
+}

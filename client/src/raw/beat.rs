@@ -1,10 +1,11 @@
 //! Signs of life: they keep a session and renew its leases, in the background or by hand.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use statemachine::{Beat, Command, Outcome, Refusal, Token};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::clock::{BootTime, sleep_until};
@@ -16,29 +17,51 @@ use crate::raw::session::Inner;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Keeps a session alive until it ends or nobody has it any more.
-pub(crate) async fn run(session: Weak<Inner>, changed: Arc<Notify>) {
+pub(crate) async fn run(session: Weak<Inner>, mut changed: watch::Receiver<()>) {
     loop {
-        let Some(strong) = session.upgrade() else {
+        let Some(strong) = session.upgrade().filter(|it| !it.is_over()) else {
             return;
         };
-        if strong.is_over() {
-            return;
-        }
-        let wake = next_wake(&strong);
-        let due = strong.beats() && next_beat(&strong) <= BootTime::now();
+        let beats = strong.beats();
+        let wake = next_beat(&strong);
         drop(strong);
-        if due {
+        if beats && wake <= BootTime::now() {
             if let Some(beating) = beat(&session)
                 && beating.await.is_err()
             {
                 tokio::time::sleep(PAUSE).await;
             }
-        } else {
-            tokio::select! {
-                () = sleep_until(wake) => {}
-                () = changed.notified() => {}
-            }
+        } else if wait(wake, beats, &mut changed).await.is_break() {
+            return;
         }
+    }
+}
+
+/// Tells once of each lock whose deadline passes unheard.
+pub(crate) async fn watch(session: Weak<Inner>, mut changed: watch::Receiver<()>) {
+    loop {
+        let Some(strong) = session.upgrade().filter(|it| !it.is_over()) else {
+            return;
+        };
+        let next = next_deadline(&strong);
+        drop(strong);
+        if wait(next.unwrap_or_default(), next.is_some(), &mut changed)
+            .await
+            .is_break()
+        {
+            return;
+        }
+    }
+}
+
+/// Until then, if there is such a time, or until something changes; break if nothing ever will.
+async fn wait(wake: BootTime, timed: bool, changed: &mut watch::Receiver<()>) -> ControlFlow<()> {
+    tokio::select! {
+        () = sleep_until(wake), if timed => ControlFlow::Continue(()),
+        changed = changed.changed() => match changed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        },
     }
 }
 
@@ -119,24 +142,20 @@ fn next_beat(session: &Inner) -> BootTime {
     leases.fold(session.due(), BootTime::min)
 }
 
-/// The next beat, or the next deadline that passes unheard; whoever owns that lock is told.
-fn next_wake(session: &Inner) -> BootTime {
+/// The next deadline that may pass unheard. Whoever owns a lock for which one has passed is told.
+fn next_deadline(session: &Inner) -> Option<BootTime> {
     let now = BootTime::now();
-    // Without beats there is nothing to do but to watch deadlines.
-    let mut wake = now.after(session.ttl());
-    if session.beats() {
-        wake = next_beat(session);
-    }
+    let mut next: Option<BootTime> = None;
     for hold in session.holds() {
         let HoldState::Held(deadline) = hold.state() else {
             continue;
         };
         let local = session.local(deadline);
         if local > now {
-            wake = wake.min(local);
+            next = Some(next.map_or(local, |known| known.min(local)));
         } else {
             session.tell_lost(&hold, LostWhy::Deadline);
         }
     }
-    wake
+    next
 }

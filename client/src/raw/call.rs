@@ -12,7 +12,7 @@ use crate::Error;
 use crate::clock::BootTime;
 use crate::error::UnknownCall;
 use crate::raw::exchange::{Ended, Exchange};
-use crate::raw::link::Link;
+use crate::raw::link::{Link, Route};
 use crate::raw::session::{self, Session, decode_outcome};
 
 /// Wait before a call that was out of order is sent again.
@@ -50,10 +50,10 @@ struct Inner {
 }
 
 impl Call {
-    pub(crate) fn start(session: &Session, op: Op) -> Call {
+    pub(crate) fn start(session: &Session, route: Route, op: Op) -> Call {
         let session = session.inner.clone();
         let seq = session.number(&op);
-        let mut exchange = Exchange::new(&session.link, session.link.route());
+        let mut exchange = Exchange::new(&session.link, route);
         exchange.send_now(|| RequestBody::Command(session.command(seq, &op)));
         let inner = Inner {
             session,
@@ -130,11 +130,6 @@ impl Call {
         self.inner.running.lock().await.repeat();
         self.wait(timeout).await
     }
-
-    /// Ends the waiting for a call that was certainly not done: it will never run.
-    pub(crate) fn give_up(&self) {
-        self.inner.give_up();
-    }
 }
 
 enum Failure {
@@ -202,6 +197,7 @@ impl Inner {
         matches!(&self.op, Op::Acquire { wait_ms, .. } if *wait_ms != Some(0))
     }
 
+    /// Unanswered and not wanted any more: from now on it will not run.
     fn give_up(&self) {
         let answered = self
             .answer

@@ -122,6 +122,11 @@ impl Conn {
         self.sender.abort();
     }
 
+    /// Sends what is queued, says goodbye and ends.
+    pub(crate) fn leave(&self) {
+        self.sender.close();
+    }
+
     fn deliver(self: &Arc<Conn>, response: Response) {
         let pending = self.lock();
         let Some(waiter) = pending.waiting.get(&response.id) else {

@@ -24,7 +24,7 @@ const REDIRECTS_MAX: u32 = 3;
 /// Attempts kept open; the oldest goes when there would be more.
 const ATTEMPTS_MAX: usize = 16;
 /// First and longest wait after a replica could not take the request on.
-const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Why an exchange ended without an answer.
 #[derive(Debug)]
@@ -61,7 +61,10 @@ pub(crate) struct Exchange {
 /// How trying to send went.
 enum Sending {
     Sent,
-    Failed,
+    /// `pause`: nothing else has held us back.
+    Failed {
+        pause: bool,
+    },
     /// An older attempt was answered meanwhile.
     Received(Mail),
 }
@@ -125,9 +128,11 @@ impl Exchange {
             let got = if send {
                 match self.send_or_receive(until, pause, body).await {
                     Sending::Received(mail) => Some(mail),
-                    Sending::Failed if Instant::now() >= until => return Err(self.timed_out()),
-                    Sending::Failed => {
-                        pause = true;
+                    Sending::Failed { .. } if Instant::now() >= until => {
+                        return Err(self.timed_out());
+                    }
+                    Sending::Failed { pause: rest } => {
+                        pause = rest;
                         continue;
                     }
                     Sending::Sent => {
@@ -156,7 +161,7 @@ impl Exchange {
                 Next::Waiting(position) => {
                     waiting(position);
                     self.silences = 0;
-                    until = Instant::now() + patience.max(REASK + SILENCE);
+                    until = Instant::now() + patience.max(REASK + 3 * SILENCE);
                     again = Instant::now() + REASK;
                 }
                 Next::Again { pause: rest } => (send, pause) = (true, rest),
@@ -190,11 +195,16 @@ impl Exchange {
             connection = timeout_at(until, connection) => connection,
         };
         match connection {
-            Ok(Ok(conn)) if self.send(&conn, body()) => return Sending::Sent,
-            Ok(Err(reason)) => self.reason = reason,
-            Ok(Ok(_)) | Err(_) => {}
+            Ok(Ok(conn)) if self.send(&conn, body()) => Sending::Sent,
+            Ok(Err(reason)) => {
+                self.reason = reason;
+                // Whoever leads is searched for next, and that paces itself.
+                Sending::Failed {
+                    pause: self.route != Route::Leader,
+                }
+            }
+            Ok(Ok(_)) | Err(_) => Sending::Failed { pause: true },
         }
-        Sending::Failed
     }
 
     /// Returns whether it is on its way.
@@ -258,7 +268,7 @@ impl Exchange {
         }
         self.redirects = if named { self.redirects + 1 } else { 0 };
         Next::Again {
-            pause: !named || self.redirects > REDIRECTS_MAX,
+            pause: self.redirects > REDIRECTS_MAX,
         }
     }
 

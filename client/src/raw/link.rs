@@ -14,7 +14,7 @@ use crate::raw::connection::Conn;
 /// An address that just refused a connection is not dialled again for this long.
 const REDIAL: Duration = Duration::from_millis(10);
 /// First and longest wait between two searches for a leader.
-const SEARCH: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(60));
+const SEARCH: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(25));
 
 /// Connections to the replicas of one cluster. Clones share them.
 ///
@@ -265,7 +265,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for conn in state.conns.values() {
-            conn.close();
+            conn.leave();
         }
     }
 }

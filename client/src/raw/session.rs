@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use net::ResponseBody;
 use statemachine::{ClusterTime, Command, LockMode, Op, Outcome, Refusal, Seq, SessionId, Token};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{broadcast, watch};
 
 use crate::Error;
 use crate::clock::BootTime;
 use crate::deadline::Pair;
 use crate::done_set::DoneSet;
+use crate::endpoint::Endpoint;
 use crate::raw::beat;
 use crate::raw::call::{Call, Reply, ask_once};
 use crate::raw::hold::{Hold, HoldState, LostWhy};
@@ -39,7 +40,7 @@ pub(crate) struct Inner {
     /// Whether beats are sent.
     auto: AtomicBool,
     /// Beats may be due at other times than before.
-    pub(crate) changed: Arc<Notify>,
+    changed: watch::Sender<()>,
     notices: broadcast::Sender<Notice>,
 }
 
@@ -128,12 +129,16 @@ impl Session {
             ttl: Duration::from_millis(ttl_ms),
             state: Mutex::new(state),
             auto: AtomicBool::new(true),
-            changed: Arc::new(Notify::new()),
+            changed: watch::Sender::new(()),
             notices: broadcast::Sender::new(NOTICES_MAX),
         });
+        let weak = Arc::downgrade(&inner);
         link.inner
             .runtime
-            .spawn(beat::run(Arc::downgrade(&inner), inner.changed.clone()));
+            .spawn(beat::run(weak.clone(), inner.changed.subscribe()));
+        link.inner
+            .runtime
+            .spawn(beat::watch(weak, inner.changed.subscribe()));
         Ok(Session { inner })
     }
 
@@ -193,7 +198,7 @@ impl Session {
     /// Whether the session keeps itself alive. On by default.
     pub fn set_keep_alive(&self, auto: bool) {
         self.inner.auto.store(auto, Ordering::Relaxed);
-        self.inner.changed.notify_one();
+        self.inner.changed.send_replace(());
     }
 
     /// Whether keep-alives renew this lease. On by default. False if it is not in our books.
@@ -201,7 +206,7 @@ impl Session {
         let hold = self.hold(lock, token);
         if let Some(hold) = &hold {
             hold.set_renew(auto);
-            self.inner.changed.notify_one();
+            self.inner.changed.send_replace(());
         }
         hold.is_some()
     }
@@ -218,7 +223,12 @@ impl Session {
     /// Starts a call: numbers it, and sends it at once if a connection is there. The places of
     /// appends and the count of a release are filled in from our books.
     pub fn start(&self, op: Op) -> Call {
-        Call::start(self, op)
+        Call::start(self, self.inner.link.route(), op)
+    }
+
+    /// As [`Session::start`], asking one replica alone: [`Error::NotLeader`] if it does not lead.
+    pub fn start_at(&self, endpoint: &Endpoint, op: Op) -> Call {
+        Call::start(self, self.inner.link.route_to(endpoint), op)
     }
 
     /// Starts an acquire. `wait` absent: as long as the session lives; zero: not at all.
@@ -430,7 +440,7 @@ impl Inner {
             .or_insert_with(|| Hold::new(lock, token, lease, sent));
         hold.told(deadline, sent);
         drop(state);
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     fn appended(&self, seq: Seq, lock: &str, token: Token, outcome: &Outcome, sent: BootTime) {
@@ -512,7 +522,7 @@ impl Inner {
         if first && ended == Ended::Expired {
             let _ = self.notices.send(Notice::Expired);
         }
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     pub(crate) fn holds(&self) -> Vec<Hold> {
@@ -530,13 +540,6 @@ impl Inner {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Ends the task that would have kept it alive.
-        self.changed.notify_one();
     }
 }
 

@@ -1,0 +1,256 @@
+//! The client: one session, opened anew when it has expired, and what can be done in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::{MemberInfo, Status};
+use statemachine::{Op, Token};
+
+use crate::Error;
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::lock::LockRequest;
+use crate::options::Options;
+use crate::raw::{Link, Session};
+use crate::read::Reader;
+
+/// A client of one cluster. Clones share connections and session.
+///
+/// A session keeps itself alive in the background. If it expires all the same, because the service
+/// was not reached for longer than its TTL, calls fail with `session_expired`, and the next use
+/// opens a new one: whatever the old one held is lost.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    link: Link,
+    options: Options,
+    session: tokio::sync::Mutex<Option<Session>>,
+}
+
+impl Client {
+    /// Connects with default [`Options`] and opens a session. One endpoint is enough, `host:port`;
+    /// it tells the rest. As `1=host:port` redirects go by id within the list.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if an endpoint does not parse, else as [`Session::open`].
+    pub async fn connect<S: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = S>,
+    ) -> Result<Client, Error> {
+        Client::connect_with(Endpoints::parse(endpoints)?, Options::default()).await
+    }
+
+    /// Connects with these options and opens a session.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::open`].
+    pub async fn connect_with(endpoints: Endpoints, options: Options) -> Result<Client, Error> {
+        let client = Client::lazy(endpoints, options);
+        client.session().await?;
+        client.learn_members();
+        Ok(client)
+    }
+
+    /// A client that connects, and opens its session, once it is used. Reads need no session.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn lazy(endpoints: Endpoints, options: Options) -> Client {
+        let link = Link::new(endpoints, &options.name, options.pin);
+        let inner = Inner {
+            link,
+            options,
+            session: tokio::sync::Mutex::new(None),
+        };
+        Client {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The lock of this name, to be acquired.
+    pub fn lock(&self, name: &str) -> LockRequest {
+        LockRequest::new(self.clone(), name)
+    }
+
+    /// The session in use; opened if there is none, or if the last one has expired.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::open`].
+    pub async fn session(&self) -> Result<Session, Error> {
+        let mut current = self.inner.session.lock().await;
+        if let Some(session) = current.as_ref().filter(|session| session.is_open()) {
+            return Ok(session.clone());
+        }
+        let Options {
+            name,
+            session_ttl,
+            timeout,
+            ..
+        } = self.options();
+        let session = Session::open(self.link(), *session_ttl, name, *timeout).await?;
+        *current = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Linearizable reads. [`Reader::stale`] makes them cheap and old.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.link().clone(), self.options().timeout)
+    }
+
+    /// Creates an empty file, guarded by the lock of its own name if no other is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; refused if it exists or the name is no file name.
+    pub async fn create(&self, file: &str, guard: Option<&str>) -> Result<(), Error> {
+        let (file, guard) = (file.to_owned(), guard.map(str::to_owned));
+        self.command(Op::CreateFile { file, guard }).await
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; refused if there is none or it has pending appends.
+    pub async fn remove(&self, file: &str) -> Result<(), Error> {
+        self.command(Op::RemoveFile {
+            file: file.to_owned(),
+        })
+        .await
+    }
+
+    /// Takes a lock from its holder, whoever that is. The reason is kept in the log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; refused if the token is not the current one.
+    pub async fn force_release(&self, lock: &str, token: Token, reason: &str) -> Result<(), Error> {
+        let (lock, reason) = (lock.to_owned(), reason.to_owned());
+        self.command(Op::ForceRelease {
+            lock,
+            token,
+            reason,
+        })
+        .await
+    }
+
+    /// How each replica stands, by endpoint: those given, else those that the cluster names.
+    pub async fn status(&self) -> Vec<(Endpoint, Result<Status, Error>)> {
+        let asked = self
+            .everybody()
+            .await
+            .into_iter()
+            .map(|endpoint| async move {
+                let status = self
+                    .link()
+                    .status_at(&endpoint, self.options().timeout)
+                    .await;
+                (endpoint, status)
+            });
+        futures::future::join_all(asked).await
+    }
+
+    /// All replicas' addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if no replica answers.
+    pub async fn members(&self) -> Result<Vec<MemberInfo>, Error> {
+        self.link().members(self.options().timeout).await
+    }
+
+    /// Has a commit made, and says how long that took.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn health(&self) -> Result<Duration, Error> {
+        self.link().health(self.options().timeout).await
+    }
+
+    /// Hands leadership to replica `to`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn transfer(&self, to: u16) -> Result<(), Error> {
+        self.link().transfer(to, self.options().timeout).await
+    }
+
+    /// Ends the session; its locks are freed, pending appends discarded. Without it the session
+    /// ends by itself after its TTL.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn close(&self) -> Result<(), Error> {
+        match self
+            .inner
+            .session
+            .lock()
+            .await
+            .take()
+            .filter(Session::is_open)
+        {
+            Some(session) => session.close(self.options().timeout).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The connections.
+    pub fn link(&self) -> &Link {
+        &self.inner.link
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    async fn command(&self, op: Op) -> Result<(), Error> {
+        let call = self.session().await?.start(op);
+        call.wait(self.options().timeout).await.map(drop)
+    }
+
+    async fn everybody(&self) -> Vec<Endpoint> {
+        let given = self.link().endpoints();
+        if given.by_id() || self.options().pin {
+            return given.as_slice().to_vec();
+        }
+        let members = self.members().await.unwrap_or_default();
+        let named = members
+            .into_iter()
+            .filter(|member| !member.client.is_empty());
+        let named: Vec<_> = named
+            .map(|it| Endpoint {
+                id: Some(it.id),
+                address: it.client,
+            })
+            .collect();
+        if named.is_empty() {
+            given.as_slice().to_vec()
+        } else {
+            named
+        }
+    }
+
+    /// So that the leader is found again when the endpoints given are down.
+    fn learn_members(&self) {
+        let link = self.link().clone();
+        if link.endpoints().by_id() || self.options().pin {
+            return;
+        }
+        let timeout = self.options().timeout;
+        link.inner.runtime.clone().spawn(async move {
+            if let Err(error) = link.members(timeout).await {
+                tracing::debug!(%error, "members not learned");
+            }
+        });
+    }
+}

@@ -1,0 +1,188 @@
+//! Acquiring a lock: at once, in time, or whenever it is free.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use statemachine::Outcome;
+
+use crate::Error;
+use crate::client::Client;
+use crate::guard::Guard;
+use crate::raw::{Call, Session};
+
+/// Attempts to leave a queue before that is left to the session's end.
+const CANCELS_MAX: u32 = 5;
+
+/// A lock by name, and how it is wanted.
+#[derive(Clone, Debug)]
+pub struct LockRequest {
+    client: Client,
+    lock: String,
+    lease: Option<Duration>,
+}
+
+impl LockRequest {
+    pub(crate) fn new(client: Client, name: &str) -> LockRequest {
+        LockRequest {
+            client,
+            lock: name.to_owned(),
+            lease: None,
+        }
+    }
+
+    /// How long the lock is held without an append, a renewal or a sign of life of this client.
+    /// Default: the cluster's (20 s).
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> LockRequest {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Waits in the queue for as long as the session lives. Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; refused if this session holds the lock already.
+    pub fn acquire(self) -> Acquire {
+        self.start(None)
+    }
+
+    /// Acquires the lock if it is free now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; refused as `busy` if it is not.
+    pub fn try_acquire(self) -> Acquire {
+        self.start(Some(Duration::ZERO))
+    }
+
+    /// Waits in the queue for so long. The service keeps the time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; refused as `wait_timed_out` if the lock was not free in time.
+    pub fn acquire_within(self, wait: Duration) -> Acquire {
+        self.start(Some(wait))
+    }
+
+    fn start(self, wait: Option<Duration>) -> Acquire {
+        let started = Started::default();
+        let future = Box::pin(run(self, wait, started.clone()));
+        Acquire { future, started }
+    }
+}
+
+/// The call, once it has been sent.
+type Started = Arc<Mutex<Option<Call>>>;
+
+/// An acquire under way. Await it for the [`Guard`]; dropped before, it leaves the queue, and a
+/// grant that was on its way is given back.
+#[must_use = "an acquire does nothing unless awaited"]
+pub struct Acquire {
+    future: BoxFuture<'static, Result<Guard, Error>>,
+    started: Started,
+}
+
+impl Acquire {
+    /// The place in the queue as told last, 1 for the next; nothing while not waiting.
+    pub fn queue_position(&self) -> Option<u64> {
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.as_ref().and_then(Call::position)
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Guard, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Acquire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire")
+            .field("position", &self.queue_position())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn run(
+    request: LockRequest,
+    wait: Option<Duration>,
+    started: Started,
+) -> Result<Guard, Error> {
+    let LockRequest {
+        client,
+        lock,
+        lease,
+    } = request;
+    let timeout = client.options().timeout;
+    let session = client.session().await?;
+    let call = session.acquire(&lock, lease, wait);
+    *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(call.clone());
+    let mut leave = Leave {
+        session: session.clone(),
+        call: call.clone(),
+        timeout,
+        armed: true,
+    };
+    let answer = call.wait(timeout).await;
+    if let Ok(_) | Err(Error::Refused(_)) = &answer {
+        leave.armed = false;
+    }
+    let token = match answer?.outcome {
+        Outcome::Granted { token, .. } => token,
+        _ => {
+            return Err(Error::BadRequest(
+                "the answer to acquire is of another kind".into(),
+            ));
+        }
+    };
+    let hold = session
+        .hold(&lock, token)
+        .ok_or(Error::Refused(gone(&lock, token)))?;
+    Ok(Guard::new(session, hold, timeout))
+}
+
+/// The grant came together with the news that it is over.
+fn gone(lock: &str, token: statemachine::Token) -> statemachine::Refusal {
+    let why = statemachine::NotHeldWhy::Unknown;
+    statemachine::Refusal::NotHeld {
+        lock: lock.to_owned(),
+        token,
+        why,
+    }
+}
+
+/// Leaves the queue when dropped, unless the acquire has been answered.
+struct Leave {
+    session: Session,
+    call: Call,
+    timeout: Duration,
+    armed: bool,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if !self.armed || !self.session.is_open() {
+            return;
+        }
+        let cancel = self.session.cancel(&self.call);
+        let (call, session, timeout) = (self.call.clone(), self.session.clone(), self.timeout);
+        self.session.link().inner.runtime.spawn(async move {
+            for _ in 0..CANCELS_MAX {
+                match cancel.wait(timeout).await {
+                    Err(Error::Unavailable { .. } | Error::Unknown(_)) if session.is_open() => {}
+                    _ => break,
+                }
+            }
+            // Given up only now: until then the cancel is what ends it.
+            drop(call);
+        });
+    }
+}

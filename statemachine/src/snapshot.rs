@@ -254,12 +254,16 @@ fn decode_sessions(input: &mut Input<'_>, state: &mut State) -> Result<(), Decod
         session.since_wall_ms = part.since_wall_ms;
         session.deadline = part.deadline;
         session.ran = part.ran;
+        let mut answered = Seq(0);
         for _ in 0..input.take::<u64>()? {
             let (seq, answer): (Seq, Outcome) = input.take()?;
             require(
                 session.ran.contains(seq),
                 "an answer belongs to a command that ran",
             )?;
+
+            require(answered < seq, "answers ascend by number")?;
+            answered = seq;
             session.remember(seq, answer);
         }
         for _ in 0..input.take::<u64>()? {

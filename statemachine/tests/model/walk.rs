@@ -290,9 +290,10 @@ impl Walk {
         match self.chance.below(100) {
             0 => Op::Close,
             1..=29 => {
-                let lease_ms = *self
-                    .chance
-                    .pick(&[None, None, None, None, Some(500), Some(2000), Some(10)]);
+                let lease_ms =
+                    *self
+                        .chance
+                        .pick(&[None, None, None, None, Some(500), Some(2000), Some(10)]);
                 let wait_ms = *self
                     .chance
                     .pick(&[None, None, Some(0), Some(1000), Some(400)]);

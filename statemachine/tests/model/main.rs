@@ -8,6 +8,7 @@
 //! A failure names its seed: `SEED=17 cargo test -p statemachine --test model` repeats it.
 
 mod chance;
+mod orders;
 mod reference;
 mod walk;
 

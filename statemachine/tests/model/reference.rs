@@ -16,7 +16,7 @@ use crate::walk::{Entry, What};
 
 type Replies = Vec<(ReplyTo, Outcome)>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Model {
     time: u64,
     slot: u64,
@@ -30,6 +30,7 @@ pub(crate) struct Model {
     replies: Replies,
 }
 
+#[derive(Clone)]
 struct Session {
     id: u64,
     nonce: u128,
@@ -41,6 +42,7 @@ struct Session {
     lost: Vec<(u64, NotHeldWhy)>,
 }
 
+#[derive(Clone)]
 struct Hold {
     lock: String,
     session: u64,
@@ -52,6 +54,7 @@ struct Hold {
     section: Vec<(String, Vec<u8>)>,
 }
 
+#[derive(Clone)]
 struct Wait {
     lock: String,
     session: u64,
@@ -61,6 +64,7 @@ struct Wait {
     until: Option<u64>,
 }
 
+#[derive(Clone)]
 struct File {
     id: FileId,
     guard: String,

@@ -46,7 +46,7 @@ impl End {
             "busy" | "wait_timed_out" => End::Busy,
             "no_such_file" | "session_expired" | "not_held" | "stale_token" => End::NotThere,
             "lost" => End::Lost,
-            "unknown" => End::Unknown,
+            "unknown" | "not_equal" => End::Unknown,
             "unavailable" | "not_leader" => End::Unavailable,
             "denied" => End::Denied,
             _ => End::Refused,
@@ -109,6 +109,7 @@ mod tests {
         check("not_held", 3, 123);
         check("lost", 3, 122);
         check("unknown", 4, 125);
+        check("not_equal", 4, 125);
         check("unavailable", 5, 125);
         check("not_leader", 5, 125);
         check("denied", 6, 123);

@@ -15,7 +15,7 @@ mod join;
 mod socket;
 
 pub(crate) use join::join;
-pub(crate) use socket::{Appender, SectionSocket};
+pub(crate) use socket::{Appender, SectionSocket, append_in_pieces};
 
 use serde::{Deserialize, Serialize};
 

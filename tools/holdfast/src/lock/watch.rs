@@ -8,7 +8,9 @@
 //! The deadline moves on with each keep-alive. Once CMD was warned there is no way back, even if the service
 //! answers again: its work was cut short.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use client::clock::BootTime;
 
 /// At most this long before the deadline is CMD warned.
 const MARGIN_MAX: Duration = Duration::from_secs(3);
@@ -20,7 +22,7 @@ const MARGIN_PART: u32 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
     /// Nothing before this time.
-    WaitUntil(Instant),
+    WaitUntil(BootTime),
     /// Send SIGTERM, once.
     Warn,
     /// Send SIGKILL.
@@ -31,7 +33,7 @@ pub(crate) enum Act {
 #[derive(Debug)]
 pub(crate) struct Watch {
     margin: Duration,
-    kill_at: Option<Instant>,
+    kill_at: Option<BootTime>,
 }
 
 impl Watch {
@@ -48,7 +50,7 @@ impl Watch {
     }
 
     /// Decides, given the deadline as it is known now, and whether the service says that the lock is lost already.
-    pub(crate) fn act(&mut self, now: Instant, deadline: Instant, lost: bool) -> Act {
+    pub(crate) fn act(&mut self, now: BootTime, deadline: BootTime, lost: bool) -> Act {
         if let Some(kill_at) = self.kill_at {
             return if now >= kill_at {
                 Act::Kill
@@ -56,12 +58,15 @@ impl Watch {
                 Act::WaitUntil(kill_at)
             };
         }
-        let warn_at = deadline.checked_sub(self.margin).unwrap_or(deadline);
-        if !lost && now < warn_at {
-            return Act::WaitUntil(warn_at);
+        if !lost && deadline.left(now) > self.margin {
+            return Act::WaitUntil(now.after(deadline.left(now) - self.margin));
         }
         // A lock that was taken away is gone: the deadline protects nobody any more, only tidiness counts.
-        self.kill_at = Some(if lost { now + self.margin } else { deadline });
+        self.kill_at = Some(if lost {
+            now.after(self.margin)
+        } else {
+            deadline
+        });
         Act::Warn
     }
 }
@@ -71,54 +76,51 @@ mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(5);
-    const SECOND: Duration = Duration::from_secs(1);
+    const START: BootTime = BootTime(1_000_000_000);
+
+    fn at(seconds: u64) -> BootTime {
+        START.after(Duration::from_secs(seconds))
+    }
 
     #[test]
     fn the_deadline_moves_on_while_the_service_answers() {
-        let (mut watch, start) = (Watch::new(LEASE), Instant::now());
-        assert_eq!(
-            watch.act(start, start + LEASE, false),
-            Act::WaitUntil(start + LEASE - SECOND)
-        );
-        let later = start + 4 * SECOND;
-        assert_eq!(
-            watch.act(later, later + LEASE, false),
-            Act::WaitUntil(later + LEASE - SECOND)
-        );
+        let mut watch = Watch::new(LEASE);
+        assert_eq!(watch.act(at(0), at(5), false), Act::WaitUntil(at(4)));
+        assert_eq!(watch.act(at(3), at(8), false), Act::WaitUntil(at(7)));
         assert!(!watch.warned());
     }
 
     #[test]
     fn silence_leads_to_a_warning_and_then_to_the_end() {
-        let (mut watch, start) = (Watch::new(LEASE), Instant::now());
-        let deadline = start + LEASE;
-        assert_eq!(watch.act(deadline - SECOND, deadline, false), Act::Warn);
+        let mut watch = Watch::new(LEASE);
+        assert_eq!(watch.act(at(4), at(5), false), Act::Warn);
         assert_eq!(
-            watch.act(deadline - SECOND, deadline + LEASE, false),
-            Act::WaitUntil(deadline),
+            watch.act(at(4), at(9), false),
+            Act::WaitUntil(at(5)),
             "no way back"
         );
-        assert_eq!(watch.act(deadline, deadline + LEASE, false), Act::Kill);
+        assert_eq!(watch.act(at(5), at(9), false), Act::Kill);
         assert!(watch.warned());
     }
 
     #[test]
     fn a_lock_taken_away_leaves_only_time_to_tidy_up() {
-        let (mut watch, start) = (Watch::new(LEASE), Instant::now());
-        let deadline = start + LEASE;
-        assert_eq!(watch.act(start, deadline, true), Act::Warn);
-        assert_eq!(
-            watch.act(start, deadline, true),
-            Act::WaitUntil(start + SECOND)
-        );
-        assert_eq!(watch.act(start + SECOND, deadline, true), Act::Kill);
+        let mut watch = Watch::new(LEASE);
+        assert_eq!(watch.act(at(0), BootTime(0), true), Act::Warn);
+        assert_eq!(watch.act(at(0), BootTime(0), true), Act::WaitUntil(at(1)));
+        assert_eq!(watch.act(at(1), BootTime(0), true), Act::Kill);
     }
 
     #[test]
     fn one_who_slept_past_the_deadline_is_killed_at_once() {
-        let (mut watch, start) = (Watch::new(LEASE), Instant::now());
-        let woken = start + 2 * LEASE;
-        assert_eq!(watch.act(woken, start + LEASE, false), Act::Warn);
-        assert_eq!(watch.act(woken, start + LEASE, false), Act::Kill);
+        let mut watch = Watch::new(LEASE);
+        assert_eq!(watch.act(at(10), at(5), false), Act::Warn);
+        assert_eq!(watch.act(at(10), at(5), false), Act::Kill);
+    }
+
+    #[test]
+    fn the_margin_of_a_long_lease_is_short() {
+        let mut watch = Watch::new(Duration::from_secs(3600));
+        assert_eq!(watch.act(at(0), at(3600), false), Act::WaitUntil(at(3597)));
     }
 }

@@ -34,6 +34,7 @@ pub(crate) struct SectionSocket {
     listener: UnixListener,
     lock: String,
     appending: Cell<bool>,
+    appended: Cell<bool>,
     torn: Cell<bool>,
 }
 
@@ -51,6 +52,7 @@ impl SectionSocket {
             listener,
             lock: lock.to_owned(),
             appending: Cell::new(false),
+            appended: Cell::new(false),
             torn: Cell::new(false),
         })
     }
@@ -63,6 +65,11 @@ impl SectionSocket {
     /// Whether a joiner's data is being appended right now.
     pub(crate) fn is_appending(&self) -> bool {
         self.appending.get()
+    }
+
+    /// Whether any joiner's data went in.
+    pub(crate) fn has_appended(&self) -> bool {
+        self.appended.get()
     }
 
     /// Whether a joiner's data went in only in part, or perhaps, so that the section must not be applied.
@@ -118,6 +125,7 @@ impl SectionSocket {
         self.appending.set(true);
         let result = append_in_pieces(section, file, data).await;
         self.appending.set(false);
+        self.appended.set(self.appended.get() || result.is_ok());
         if let Err((failure, whole)) = &result
             && (!whole || failure.code == "unknown")
         {
@@ -134,7 +142,7 @@ impl Drop for SectionSocket {
 }
 
 /// Appends what may be more than one append can hold; at a failure says whether nothing at all went in.
-pub(super) async fn append_in_pieces(
+pub(crate) async fn append_in_pieces(
     section: &impl Appender,
     file: &str,
     mut data: Bytes,

@@ -40,7 +40,11 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     pub(crate) fn new(rc: u8, failure: Failure) -> Self {
-        Trouble { rc, failure, more: Fields::new() }
+        Trouble {
+            rc,
+            failure,
+            more: Fields::new(),
+        }
     }
 
     /// The line makes no sense, here and now.
@@ -90,7 +94,12 @@ struct EventLine<'a> {
 /// The line that answers command `id`, without its newline.
 pub(crate) fn line(id: &Id, ending: &Ending) -> String {
     match ending {
-        Ending::Done(fields) => encode(&DoneLine { id, ok: true, rc: 0, fields }),
+        Ending::Done(fields) => encode(&DoneLine {
+            id,
+            ok: true,
+            rc: 0,
+            fields,
+        }),
         Ending::Failed(Trouble { rc, failure, more }) => encode(&FailedLine {
             id,
             ok: false,
@@ -99,6 +108,25 @@ pub(crate) fn line(id: &Id, ending: &Ending) -> String {
             message: &failure.message,
             more,
         }),
+    }
+}
+
+/// The same for people.
+pub(crate) fn words(id: &Id, ending: &Ending) -> String {
+    let number = match id {
+        Id::Number(number) => format!("#{number} "),
+        Id::Text(text) => format!("{text} "),
+        Id::None(()) => String::new(),
+    };
+    match ending {
+        Ending::Done(fields) => fields
+            .iter()
+            .fold(format!("{number}ok"), |line, (name, value)| {
+                format!("{line} {name}={value}")
+            }),
+        Ending::Failed(Trouble { failure, .. }) => {
+            format!("{number}{}: {}", failure.code, failure.message)
+        }
     }
 }
 
@@ -138,9 +166,15 @@ mod tests {
     fn the_lines_of_the_contract() {
         let granted = Ending::Done(fields(json!({"token": 117, "lease_ms": 2000})));
         let parsed: Value = serde_json::from_str(&line(&Id::Number(1), &granted)).unwrap();
-        assert_eq!(parsed, json!({"id":1,"ok":true,"rc":0,"token":117,"lease_ms":2000}));
+        assert_eq!(
+            parsed,
+            json!({"id":1,"ok":true,"rc":0,"token":117,"lease_ms":2000})
+        );
 
-        let failure = Failure::new("not_held", "lock default: token 117 is stale, its lease ended");
+        let failure = Failure::new(
+            "not_held",
+            "lock default: token 117 is stale, its lease ended",
+        );
         let refused = Ending::Failed(Trouble::new(2, failure));
         assert_eq!(
             line(&Id::Number(2), &refused),
@@ -151,13 +185,22 @@ mod tests {
             r#"{"id":1,"event":"waiting","position":2}"#
         );
         let bad = Ending::Failed(Trouble::bad_request("not JSON"));
-        assert_eq!(line(&Id::NONE, &bad), r#"{"id":null,"ok":false,"rc":4,"code":"bad_request","message":"not JSON"}"#);
+        assert_eq!(
+            line(&Id::NONE, &bad),
+            r#"{"id":null,"ok":false,"rc":4,"code":"bad_request","message":"not JSON"}"#
+        );
     }
 
     #[test]
     fn bytes_are_text_where_they_can_be() {
         assert_eq!(data_field(b"A\n", false), ("data".to_owned(), "A\n".into()));
-        assert_eq!(data_field(b"A\n", true), ("data_b64".to_owned(), "QQo=".into()));
-        assert_eq!(data_field(&[0xff], false), ("data_b64".to_owned(), "/w==".into()));
+        assert_eq!(
+            data_field(b"A\n", true),
+            ("data_b64".to_owned(), "QQo=".into())
+        );
+        assert_eq!(
+            data_field(&[0xff], false),
+            ("data_b64".to_owned(), "/w==".into())
+        );
     }
 }

@@ -55,7 +55,11 @@ fn next(input: &mut impl BufRead, bytes_max: usize) -> io::Result<Option<Line>> 
         input.consume(used);
         if newline || at_end {
             let nothing = at_end && line.is_empty() && !too_long;
-            let line = if too_long { Line::TooLong } else { Line::Whole(line) };
+            let line = if too_long {
+                Line::TooLong
+            } else {
+                Line::Whole(line)
+            };
             return Ok((!nothing).then_some(line));
         }
     }
@@ -71,7 +75,9 @@ mod tests {
             let lines: Vec<_> = std::iter::from_fn(|| next(&mut reader, 4).unwrap()).collect();
             let expected: Vec<_> = expected
                 .iter()
-                .map(|line| line.map_or(Line::TooLong, |text| Line::Whole(text.as_bytes().to_vec())))
+                .map(|line| {
+                    line.map_or(Line::TooLong, |text| Line::Whole(text.as_bytes().to_vec()))
+                })
                 .collect();
             assert_eq!(lines, expected, "{input:?} by {capacity}");
         }

@@ -347,7 +347,11 @@ impl Op {
     fn takes_endpoint(&self) -> bool {
         !matches!(
             self,
-            Op::Sleep { .. } | Op::Settle { .. } | Op::Open { .. } | Op::Close
+            Op::Sleep { .. }
+                | Op::Settle { .. }
+                | Op::KeepAlive { .. }
+                | Op::Open { .. }
+                | Op::Close
         )
     }
 }

@@ -25,7 +25,11 @@ impl Replica {
     pub fn start_with(flags: &[&str]) -> Replica {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (process, address) = serve(folder.path(), "127.0.0.1:0", flags);
-        Replica { process, folder, address }
+        Replica {
+            process,
+            folder,
+            address,
+        }
     }
 
     /// Kills it with -9.
@@ -57,7 +61,12 @@ impl Drop for Replica {
 /// The holdfast program.
 pub fn holdfast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    for variable in ["HOLDFAST_SECTION", "HOLDFAST_LOCK", "HOLDFAST_TOKEN", "HOLDFAST_ENDPOINTS"] {
+    for variable in [
+        "HOLDFAST_SECTION",
+        "HOLDFAST_LOCK",
+        "HOLDFAST_TOKEN",
+        "HOLDFAST_ENDPOINTS",
+    ] {
         command.env_remove(variable);
     }
     command
@@ -65,7 +74,13 @@ pub fn holdfast() -> Command {
 
 fn serve(data: &Path, client: &str, flags: &[&str]) -> (Child, String) {
     let mut process = Command::new(node_program())
-        .args(["serve", "--listen-client", client, "--listen-peer", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--listen-client",
+            client,
+            "--listen-peer",
+            "127.0.0.1:0",
+        ])
         .args(["--listen-http", "127.0.0.1:0"])
         .args(flags)
         .arg("--data")
@@ -77,9 +92,15 @@ fn serve(data: &Path, client: &str, flags: &[&str]) -> (Child, String) {
         .expect("starting node");
     let mut line = String::new();
     let stdout = process.stdout.take().expect("a pipe");
-    BufReader::new(stdout).read_line(&mut line).expect("the ready line");
-    let address = line.split_whitespace().find_map(|word| word.strip_prefix("client="));
-    let address = address.unwrap_or_else(|| panic!("not ready: {line:?}")).to_owned();
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("the ready line");
+    let address = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("client="));
+    let address = address
+        .unwrap_or_else(|| panic!("not ready: {line:?}"))
+        .to_owned();
     (process, address)
 }
 
@@ -89,11 +110,16 @@ fn node_program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "-p", "node", "--bin", "node"]);
-        let folder = Path::new(env!("CARGO_BIN_EXE_holdfast")).parent().expect("a folder");
+        let folder = Path::new(env!("CARGO_BIN_EXE_holdfast"))
+            .parent()
+            .expect("a folder");
         if folder.ends_with("release") {
             cargo.arg("--release");
         }
-        let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("running cargo");
+        let built = cargo
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("running cargo");
         assert!(built.success(), "node does not build");
         folder.join("node")
     })

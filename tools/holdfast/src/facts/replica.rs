@@ -1,0 +1,115 @@
+use net::{MemberInfo, Status};
+use serde::Serialize;
+
+use crate::output::Row;
+
+/// A replica: what it says of itself, or that it says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct ReplicaRow {
+    /// `null` if it could not be told.
+    pub(crate) id: Option<u16>,
+    pub(crate) client: String,
+    pub(crate) peer: String,
+    pub(crate) http: String,
+    pub(crate) reachable: bool,
+    pub(crate) role: Option<String>,
+    pub(crate) ballot: Option<String>,
+    /// The leader's id as this replica knows it.
+    pub(crate) leader: Option<u16>,
+    pub(crate) chosen: Option<u64>,
+    pub(crate) applied: Option<u64>,
+    pub(crate) lag: Option<u64>,
+    pub(crate) log_bytes: Option<u64>,
+    /// Of the whole state as of `applied`, hexadecimal.
+    pub(crate) state_hash: Option<String>,
+    pub(crate) version: Option<String>,
+}
+
+impl From<Status> for ReplicaRow {
+    fn from(status: Status) -> Self {
+        ReplicaRow {
+            id: Some(status.id),
+            client: status.client,
+            peer: status.peer,
+            http: status.http,
+            reachable: true,
+            role: Some(status.role),
+            ballot: Some(status.ballot),
+            leader: status.leader,
+            chosen: Some(status.chosen),
+            applied: Some(status.applied),
+            lag: Some(status.lag),
+            log_bytes: Some(status.log_bytes),
+            state_hash: Some(format!("{:016x}", status.state_hash)),
+            version: Some(status.version),
+        }
+    }
+}
+
+impl From<MemberInfo> for ReplicaRow {
+    /// A member that did not answer.
+    fn from(member: MemberInfo) -> Self {
+        ReplicaRow {
+            id: Some(member.id),
+            client: member.client,
+            peer: member.peer,
+            http: member.http,
+            ..ReplicaRow::default()
+        }
+    }
+}
+
+impl ReplicaRow {
+    /// An endpoint that did not answer.
+    pub(crate) fn silent(id: Option<u16>, address: &str) -> Self {
+        ReplicaRow {
+            id,
+            client: address.to_owned(),
+            ..ReplicaRow::default()
+        }
+    }
+}
+
+impl Row for ReplicaRow {
+    const HEADINGS: &'static [&'static str] = &[
+        "ID",
+        "CLIENT",
+        "PEER",
+        "HTTP",
+        "REACHABLE",
+        "ROLE",
+        "BALLOT",
+        "CHOSEN",
+        "APPLIED",
+        "LAG",
+        "LOG",
+        "STATE",
+        "VERSION",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            cell(self.id.as_ref()),
+            cell(Some(&self.client)),
+            cell(Some(&self.peer)),
+            cell(Some(&self.http)),
+            if self.reachable { "yes" } else { "no" }.to_owned(),
+            cell(self.role.as_ref()),
+            cell(self.ballot.as_ref()),
+            cell(self.chosen.as_ref()),
+            cell(self.applied.as_ref()),
+            cell(self.lag.as_ref()),
+            cell(self.log_bytes.as_ref()),
+            cell(self.state_hash.as_ref()),
+            cell(self.version.as_ref()),
+        ]
+    }
+}
+
+/// A dash for what is not known, so that columns can be cut at blanks.
+fn cell<T: ToString>(value: Option<&T>) -> String {
+    value
+        .map(T::to_string)
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "-".to_owned())
+}

@@ -1,0 +1,113 @@
+//! What needs no replica: usage, help, completion, and what happens when nobody is there.
+
+use std::net::TcpListener;
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::replica::holdfast;
+
+fn run(line: &str) -> Output {
+    holdfast()
+        .args(line.split_whitespace())
+        .output()
+        .expect("running holdfast")
+}
+
+#[track_caller]
+fn check(line: &str, code: i32, stderr: &str) {
+    let output = run(line);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{line}: {text}");
+    assert!(text.contains(stderr), "{line}: {text}");
+    assert!(
+        code == 0 || output.stdout.is_empty(),
+        "{line}: an error on standard output"
+    );
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").to_string()
+}
+
+#[test]
+fn usage_is_2_and_123_for_lock() {
+    check("", 2, "Usage");
+    check("frobnicate", 2, "frobnicate");
+    check("cat", 2, "FILE");
+    check("status --frob", 2, "--frob");
+    check("lock", 123, "NAME");
+    check("lock a --lease never", 123, "never");
+    check("--pin lock a --frob", 123, "--frob");
+    check("member list", 2, "member");
+    check("snapshot save x", 2, "snapshot");
+}
+
+#[test]
+fn endpoints_that_make_no_sense_are_usage() {
+    check("--endpoints nowhere status", 2, "HOST:PORT");
+    check("--endpoints 1=a:1,b:2 locks", 2, "mixed");
+    check("--endpoints , lock a", 123, "no endpoint");
+}
+
+#[test]
+fn errors_are_objects_where_json_is_asked_for() {
+    for line in [
+        "cat -o json",
+        "--output=json status --frob",
+        "-o json --endpoints nowhere status",
+    ] {
+        let output = run(line);
+        let error: Value = serde_json::from_slice(&output.stderr)
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(
+            (&error["v"], &error["ok"], &error["code"]),
+            (&json!(1), &json!(false), &json!("usage")),
+            "{line}"
+        );
+        assert!(error["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn nobody_there_is_5_and_125_for_lock() {
+    let nobody = nobody();
+    check(
+        &format!("--endpoints {nobody} --timeout 300ms locks"),
+        5,
+        "unavailable",
+    );
+    check(
+        &format!("--endpoints {nobody} --timeout 300ms status"),
+        5,
+        &nobody,
+    );
+    check(
+        &format!("--endpoints {nobody} --timeout 300ms append f x"),
+        5,
+        "unavailable",
+    );
+    check(
+        &format!("--endpoints {nobody} --timeout 300ms lock a -- true"),
+        125,
+        "unavailable",
+    );
+}
+
+#[test]
+fn help_and_completion_go_to_standard_output() {
+    for (line, part) in [
+        ("--help", "Exit codes"),
+        ("lock --help", "122 the lock was lost"),
+        ("--version", "holdfast "),
+        ("completion bash", "complete -F"),
+        ("completion fish", "check-token"),
+    ] {
+        let output = run(line);
+        assert_eq!(output.status.code(), Some(0), "{line}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(part), "{line}: {text}");
+    }
+}

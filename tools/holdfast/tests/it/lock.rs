@@ -1,0 +1,342 @@
+//! `lock … -- CMD`: exit codes, signals, what joins, and that nothing outlives its lock.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+
+use crate::replica::Replica;
+
+fn lock(replica: &Replica, flags: &[&str], script: &str) -> Command {
+    let mut command = replica.holdfast();
+    command
+        .arg("lock")
+        .arg("default")
+        .args(flags)
+        .args(["--", "sh", "-c", script]);
+    command
+}
+
+fn run(replica: &Replica, flags: &[&str], script: &str) -> Output {
+    // CMD finds this very holdfast by name.
+    let path = std::env::var("PATH").expect("PATH");
+    let folder = Path::new(env!("CARGO_BIN_EXE_holdfast"))
+        .parent()
+        .expect("a folder");
+    let mut command = lock(replica, flags, script);
+    command.env("PATH", format!("{}:{path}", folder.display()));
+    command
+        .stdin(Stdio::null())
+        .output()
+        .expect("running holdfast")
+}
+
+#[track_caller]
+fn check(replica: &Replica, script: &str, code: i32) -> Output {
+    let output = run(replica, &[], script);
+    assert_eq!(output.status.code(), Some(code), "{script}: {output:?}");
+    output
+}
+
+fn cat(replica: &Replica, file: &str) -> String {
+    let output = replica
+        .holdfast()
+        .args(["cat", file])
+        .output()
+        .expect("cat");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Waits for a line that CMD writes when it has come so far.
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("a pipe");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    line.trim().to_owned()
+}
+
+fn pid(text: &str) -> Pid {
+    Pid::from_raw(text.parse().expect("a process id")).expect("a process id")
+}
+
+/// Waits until a process is gone.
+#[track_caller]
+fn wait_gone(pid: Pid) {
+    let start = Instant::now();
+    while test_kill_process(pid).is_ok() {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "process {pid:?} stayed behind"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn free(replica: &Replica) -> bool {
+    let output = replica
+        .holdfast()
+        .args(["lock-status", "default"])
+        .output()
+        .expect("lock-status");
+    String::from_utf8_lossy(&output.stdout).contains("free")
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_command() {
+    let replica = Replica::start();
+    check(&replica, "exit 0", 0);
+    check(&replica, "exit 7", 7);
+    check(&replica, "kill -USR1 $$", 128 + 10);
+    let none = |program: &str| {
+        let mut command = replica.holdfast();
+        command
+            .args(["lock", "default", "--", program])
+            .output()
+            .expect("holdfast")
+            .status
+            .code()
+    };
+    assert_eq!(none("/no/such/program"), Some(127));
+    assert_eq!(none("/etc/passwd"), Some(126));
+    assert!(free(&replica));
+}
+
+#[test]
+fn the_command_knows_its_lock() {
+    let replica = Replica::start();
+    let output = check(
+        &replica,
+        "echo $HOLDFAST_LOCK $HOLDFAST_TOKEN $HOLDFAST_ENDPOINTS",
+        0,
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let words: Vec<_> = text.split_whitespace().collect();
+    assert_eq!((words[0], words[2]), ("default", replica.address.as_str()));
+    assert!(words[1].parse::<u64>().is_ok(), "{text}");
+}
+
+#[test]
+fn standard_input_is_the_commands() {
+    let replica = Replica::start();
+    let mut child = lock(&replica, &[], "cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lock");
+    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"through")
+        .expect("writing");
+    assert_eq!(
+        child.wait_with_output().expect("its end").stdout,
+        b"through"
+    );
+}
+
+#[test]
+fn appends_join_and_are_applied_if_the_command_succeeds() {
+    let replica = Replica::start();
+    check(
+        &replica,
+        "holdfast append file_1 A && printf B | holdfast append file_1 && holdfast append file_2 C",
+        0,
+    );
+    assert_eq!(
+        (cat(&replica, "file_1"), cat(&replica, "file_2")),
+        ("AB".to_owned(), "C".to_owned())
+    );
+    check(
+        &replica,
+        "holdfast append file_1 lost; test -z \"$(holdfast cat file_1 | grep lost)\" || exit 9; exit 3",
+        3,
+    );
+    assert_eq!(cat(&replica, "file_1"), "AB");
+    // An inner lock of another name: the outer one is still found.
+    check(
+        &replica,
+        "holdfast file create own && holdfast lock other -- sh -c 'holdfast append file_1 C && holdfast append own x'",
+        0,
+    );
+    assert_eq!(
+        (cat(&replica, "file_1"), cat(&replica, "own")),
+        ("ABC".to_owned(), "x".to_owned())
+    );
+    check(&replica, "holdfast append nothing x", 3);
+}
+
+#[test]
+fn busy_and_wait_over_are_124_or_as_told() {
+    let replica = Replica::start();
+    let mut holder = lock(&replica, &[], "echo in; sleep 60")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lock");
+    assert_eq!(first_line(&mut holder), "in");
+    let code = |flags: &[&str]| run(&replica, flags, "exit 9").status.code();
+    assert_eq!(code(&["--try"]), Some(124));
+    assert_eq!(code(&["--wait", "200ms"]), Some(124));
+    assert_eq!(code(&["--try", "-E", "0"]), Some(0));
+    kill_process(Pid::from_child(&holder), Signal::TERM).expect("SIGTERM");
+    assert_eq!(holder.wait().expect("its end").code(), Some(128 + 15));
+    assert_eq!(code(&["--try"]), Some(9), "the lock was not freed");
+}
+
+#[test]
+fn signals_are_passed_on() {
+    let replica = Replica::start();
+    for (signal, code) in [
+        (Signal::TERM, 41),
+        (Signal::INT, 42),
+        (Signal::USR1, 43),
+        (Signal::HUP, 44),
+    ] {
+        let script = "trap 'exit 41' TERM; trap 'exit 42' INT; trap 'exit 43' USR1; trap 'exit 44' HUP; \
+                      echo in; while :; do sleep 0.05; done";
+        let mut child = lock(&replica, &[], script)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("lock");
+        assert_eq!(first_line(&mut child), "in");
+        kill_process(Pid::from_child(&child), signal).expect("a signal");
+        assert_eq!(child.wait().expect("its end").code(), Some(code));
+    }
+    assert!(free(&replica));
+}
+
+#[test]
+fn nothing_stays_behind_when_holdfast_is_told_to_end() {
+    let replica = Replica::start();
+    for signal in [Signal::TERM, Signal::INT] {
+        // The grandchild ignores what its parent dies of.
+        let script = "(trap '' TERM INT; sleep 60) & echo $!; wait";
+        let mut child = lock(&replica, &[], script)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("lock");
+        let grandchild = pid(&first_line(&mut child));
+        kill_process(Pid::from_child(&child), signal).expect("a signal");
+        child.wait().expect("its end");
+        wait_gone(grandchild);
+    }
+}
+
+#[test]
+fn a_killed_holdfast_takes_its_command_along() {
+    let replica = Replica::start();
+    let mut child = lock(&replica, &["--lease", "1s"], "echo $$; exec sleep 60")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lock");
+    let command = pid(&first_line(&mut child));
+    child.kill().expect("SIGKILL");
+    child.wait().expect("its end");
+    wait_gone(command);
+}
+
+#[test]
+fn a_lock_taken_away_ends_the_command_with_122() {
+    let replica = Replica::start();
+    let script =
+        "trap 'echo warned; exit 0' TERM; echo $HOLDFAST_TOKEN; while :; do sleep 0.05; done";
+    let child = lock(&replica, &["--lease", "2s"], script)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("lock");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let token = lines.next().expect("a line").expect("text");
+    let forced = replica
+        .holdfast()
+        .args([
+            "force-release",
+            "default",
+            "--token",
+            &token,
+            "--reason",
+            "test",
+        ])
+        .status();
+    assert_eq!(forced.expect("force-release").code(), Some(0));
+    assert_eq!(lines.next().expect("a line").expect("text"), "warned");
+    assert_eq!(child.wait().expect("its end").code(), Some(122));
+}
+
+/// The replica is gone for good: SIGTERM comes before the local deadline, SIGKILL at it.
+#[test]
+fn without_the_service_the_command_ends_at_its_deadline() {
+    let mut replica = Replica::start();
+    let folder = TempDir::new().expect("a folder");
+    let mark = folder.path().join("warned");
+    let script = format!(
+        "trap 'touch {}' TERM; echo $$; while :; do sleep 0.02; done",
+        mark.display()
+    );
+    let lease = Duration::from_secs(2);
+    let mut child = lock(&replica, &["--lease", "2s", "--timeout", "300ms"], &script)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("lock");
+    let command = pid(&first_line(&mut child));
+    replica.kill();
+    let killed = Instant::now();
+    assert_eq!(child.wait().expect("its end").code(), Some(122));
+    assert!(mark.exists(), "no SIGTERM before the end");
+    // The session is closed at the end, for at most a second.
+    assert!(
+        killed.elapsed() < lease + Duration::from_secs(2),
+        "{:?}",
+        killed.elapsed()
+    );
+    wait_gone(command);
+}
+
+#[test]
+fn without_a_command_the_token_is_printed_and_the_lock_held_until_a_signal() {
+    let replica = Replica::start();
+    let mut child = replica
+        .holdfast()
+        .args(["lock", "default", "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lock");
+    let line: serde_json::Value = serde_json::from_str(&first_line(&mut child)).expect("JSON");
+    assert!(
+        line["v"] == 1 && line["token"].is_u64() && line["lease_ms"] == 20_000,
+        "{line}"
+    );
+    assert!(!free(&replica));
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("SIGTERM");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    assert!(free(&replica));
+}
+
+#[test]
+fn a_waiter_told_to_end_leaves_the_queue() {
+    let replica = Replica::start();
+    let mut holder = lock(&replica, &[], "echo in; sleep 60")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lock");
+    assert_eq!(first_line(&mut holder), "in");
+    let mut waiter = lock(&replica, &[], "true").spawn().expect("lock");
+    let waiting = || {
+        let output = replica
+            .holdfast()
+            .args(["lock-status", "default", "-o", "json"])
+            .output()
+            .expect("lock-status");
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        status["queue_len"].as_u64().expect("a number")
+    };
+    let start = Instant::now();
+    while waiting() == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    kill_process(Pid::from_child(&waiter), Signal::TERM).expect("SIGTERM");
+    assert_eq!(waiter.wait().expect("its end").code(), Some(128 + 15));
+    assert_eq!(waiting(), 0);
+    kill_process(Pid::from_child(&holder), Signal::TERM).expect("SIGTERM");
+    holder.wait().expect("its end");
+}

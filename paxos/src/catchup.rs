@@ -109,12 +109,13 @@ impl Core {
             }
             return;
         }
-        let chosen = self.log.chosen();
+        let in_memory = self.log.start();
         let mut run = Vec::with_capacity(entries.len());
         let slots = (first.0..).map(Slot);
         for ((slot, _, entry, known), expected) in entries.into_iter().zip(slots) {
-            // What this replica knows to be chosen is, in its log, the value that was chosen.
-            if slot != expected || !(slot <= chosen || known) {
+            // What has left memory is on disk with the value that was chosen. What is in memory may
+            // be there with an older one.
+            if slot != expected || !(slot < in_memory || known) {
                 break;
             }
             run.push(entry);

@@ -308,6 +308,11 @@ impl Core {
 
     /// Hands newly chosen entries to the driver, in order, with the time at which they apply.
     pub(crate) fn publish(&mut self, out: &mut Outbox) {
+        if self.published < self.log.chosen() {
+            self.durable.hold(Waiting::Settled {
+                slot: self.log.chosen(),
+            });
+        }
         while self.published < self.log.chosen() {
             let slot = self.published.next();
             let entry = self
@@ -325,7 +330,6 @@ impl Core {
                 counts: moved.counts,
             });
         }
-        self.log.trim(self.config.chosen_tail_bytes);
     }
 
     /// Says so if role, ballot or leader are others than last said.

@@ -23,6 +23,8 @@ pub(crate) enum Waiting {
     },
     /// P3 and P4: everything up to `upto` is accepted at `ballot`, or chosen.
     Vote { ballot: Ballot, upto: Slot },
+    /// Memory may let go of chosen slots up to here: the log on disk holds the chosen values.
+    Settled { slot: Slot },
     /// P8: the mark of a snapshot.
     Snapshot { slot: Slot },
 }

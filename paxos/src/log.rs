@@ -7,8 +7,9 @@
 //!
 //! Each slot keeps the ballot under which it was accepted. Ballots may fall along the log: a stale
 //! tail of an older ballot may follow a freshly accepted prefix, and it is never cut, because
-//! nobody here knows that it is not chosen. Entries leave memory once they are chosen, handed to
-//! the driver and more than a bounded tail; the disk still has them.
+//! nobody here knows that it is not chosen. Entries leave memory once they are chosen, durable and
+//! more than a bounded tail. Durable, because a slot may be chosen by others' disks while the own
+//! one still has an older value there, and whoever reads the log would serve that one as chosen.
 
 use std::collections::VecDeque;
 
@@ -141,9 +142,11 @@ impl Log {
         Slot(self.chosen.0 + 1 + held.count() as u64)
     }
 
-    /// Lets go of chosen entries beyond `tail_bytes_max`.
-    pub(crate) fn trim(&mut self, tail_bytes_max: usize) {
-        while self.chosen_bytes > tail_bytes_max && self.start <= self.chosen {
+    /// Lets go of chosen entries beyond `tail_bytes_max`, up to `settled`: the last slot of which
+    /// the disk holds the chosen value.
+    pub(crate) fn trim(&mut self, tail_bytes_max: usize, settled: Slot) {
+        let settled = settled.min(self.chosen);
+        while self.chosen_bytes > tail_bytes_max && self.start <= settled {
             let item = self
                 .items
                 .pop_front()
@@ -199,12 +202,14 @@ mod tests {
         assert_eq!(log.unchosen_bytes(), 4 * each);
         log.choose(Slot(3));
         assert_eq!(log.unchosen_bytes(), each);
-        log.trim(each);
+        log.trim(0, Slot(0));
+        assert_eq!(log.start(), Slot(1), "nothing is durable");
+        log.trim(each, Slot(4));
         assert_eq!(
             (log.start(), log.first(), log.last()),
             (Slot(3), Slot(1), Slot(4))
         );
-        log.trim(0);
+        log.trim(0, Slot(4));
         assert_eq!((log.start(), log.get(Slot(3))), (Slot(4), None));
         assert_eq!(log.from(Slot(4)).count(), 1);
     }

@@ -112,6 +112,7 @@ impl Core {
                     }
                     self.following.ack_due |= self.vote.ballot == ballot;
                 }
+                Waiting::Settled { slot } => self.log.trim(self.config.chosen_tail_bytes, slot),
                 Waiting::Snapshot { slot } => self.on_snapshot_marked(slot, out),
             }
         }

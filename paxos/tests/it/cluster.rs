@@ -182,6 +182,12 @@ impl Cluster {
 
     /// The process dies; of what was on its way to the disk the first `kept` submissions arrived.
     pub(crate) fn crash(&mut self, node: NodeId, kept: usize) -> Verdict {
+        if std::env::var_os("PAXOS_TRACE").is_some() {
+            println!(
+                "{} node {node} crashes, {kept} submissions kept",
+                self.now.0
+            );
+        }
         self.cores.remove(&node);
         let unsynced = self.unsynced.remove(&node).unwrap_or_default();
         if let Some(append) = kept.checked_sub(1).and_then(|last| unsynced.get(last)) {
@@ -261,7 +267,14 @@ impl Cluster {
             return Ok(());
         };
         let mut out = Outbox::default();
+        let trace = std::env::var_os("PAXOS_TRACE").is_some();
+        if trace {
+            println!("{} node {node} <- {input:?}", self.now.0);
+        }
         core.step(self.now, input, &mut out);
+        if trace {
+            println!("        -> {out:?}");
+        }
         self.ghost.stepped(core, &out)?;
         assert_eq!(out.fatal, None, "node {node}");
         self.take(node, &out);

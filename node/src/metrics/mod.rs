@@ -10,6 +10,7 @@
 
 pub mod locks;
 pub mod process;
+mod syncs;
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -24,8 +25,9 @@ use prometheus_client::registry::Registry;
 use crate::server::desk::Report;
 use locks::LockMetrics;
 use process::ProcessMetrics;
+use syncs::SyncSeconds;
 
-/// From 64 us to 8.4 s, each bucket twice the one before: a sync, a commit, an acquire's wait.
+/// From 64 us to 8.4 s, each bucket twice the one before: a commit.
 pub(crate) fn seconds_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_064, 2.0, 18))
 }
@@ -40,8 +42,6 @@ pub struct Metrics {
     /// What the state machine did.
     pub locks: LockMetrics,
     process: ProcessMetrics,
-    /// Writes of the log with their sync.
-    pub fsync_seconds: Histogram,
     /// From handing a leader's entries to the log until they are chosen.
     pub commit_seconds: Histogram,
     /// Proposals that were refused or lost.
@@ -71,7 +71,7 @@ struct Standing {
     effects_waiting: Gauge,
     wal_bytes: Gauge,
     wal_written: Counter,
-    wal_syncs: Counter,
+    wal_syncs: SyncSeconds,
     low_space: Gauge,
     peer_lag: Family<OwnedLabel, Gauge>,
     peer_up: Family<OwnedLabel, Gauge>,
@@ -86,7 +86,6 @@ impl Metrics {
         let metrics = Metrics {
             locks: LockMetrics::register(registry.sub_registry_with_prefix("lock")),
             process: ProcessMetrics::default(),
-            fsync_seconds: seconds_histogram(),
             commit_seconds: seconds_histogram(),
             proposals_failed: Counter::default(),
             leader_changes: Counter::default(),
@@ -119,10 +118,9 @@ impl Metrics {
         server.register("peers_fell_behind", "Replicas that need more than the log keeps", s.fell_behind.clone());
         server.register("commit_duration_seconds", "From proposing entries until they are chosen", self.commit_seconds.clone());
         let disk = registry.sub_registry_with_prefix("disk");
-        disk.register("wal_fsync_duration_seconds", "Writes of the log with their sync", self.fsync_seconds.clone());
+        disk.register("wal_fsync_duration_seconds", "Writes of the log with their sync", s.wal_syncs.clone());
         disk.register("wal_size_bytes", "Bytes of log that a restart may read", s.wal_bytes.clone());
         disk.register("wal_written_bytes", "Bytes written to the log", s.wal_written.clone());
-        disk.register("wal_syncs", "Syncs of the log", s.wal_syncs.clone());
         disk.register("low_space", "Whether the disk is nearly full", s.low_space.clone());
         let network = registry.sub_registry_with_prefix("network");
         network.register("peer_sent_bytes", "Bytes queued for a peer", self.peer_sent_bytes.clone());
@@ -143,8 +141,8 @@ impl Metrics {
         s.connections.set(clamp(report.load.connections));
         s.effects_waiting.set(clamp(report.load.effects_waiting));
         s.wal_bytes.set(clamp(status.log_bytes));
-        s.wal_written.inner().store(report.log.bytes, Ordering::Relaxed);
-        s.wal_syncs.inner().store(report.log.syncs, Ordering::Relaxed);
+        s.wal_written.inner().store(report.log.stats.bytes, Ordering::Relaxed);
+        s.wal_syncs.set(&report.log.stats);
         s.low_space.set(i64::from(report.log.low_space));
         s.fell_behind.set(report.fell_behind.len() as i64);
         for peer in &report.core.peers {
@@ -186,14 +184,16 @@ mod tests {
     #[test]
     fn names_are_those_that_dashboards_know() {
         let metrics = Metrics::new();
-        metrics.fsync_seconds.observe(0.0001);
+        let mut stats = wal::LogStats { syncs: 1, sync_us: 90, ..wal::LogStats::default() };
+        stats.sync_buckets[1] = 1;
+        metrics.standing.wal_syncs.set(&stats);
         let text = metrics.text();
         for name in [
             "holdfast_server_has_leader 0",
             "holdfast_server_leader_changes_seen_total 0",
             "holdfast_server_proposals_committed_total 0",
             "holdfast_disk_wal_fsync_duration_seconds_count 1",
-            "holdfast_disk_wal_fsync_duration_seconds_bucket{le=\"0.000128\"} 1",
+            "holdfast_disk_wal_fsync_duration_seconds_bucket{le=\"0.0001\"} 1",
             "process_resident_memory_bytes ",
             "process_cpu_seconds_total ",
         ] {

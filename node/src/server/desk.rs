@@ -57,10 +57,8 @@ pub struct FellBehind {
 /// What the log has done since the start.
 #[derive(Clone, Debug, Default)]
 pub struct LogReport {
-    /// Writes with a sync.
-    pub syncs: u64,
-    /// Bytes written.
-    pub bytes: u64,
+    /// Writes with their syncs, bytes.
+    pub stats: wal::LogStats,
     /// Age of the oldest record that is not durable, in microseconds.
     pub oldest_unsynced_us: u64,
     /// Whether its disk is nearly full.

@@ -26,6 +26,7 @@ use crate::clock::{Clock, micros};
 use crate::engine::{Effect, Engine, Input, Now, Output};
 use crate::failure::{Exit, Failure};
 use crate::metrics::Metrics;
+use crate::records;
 use crate::server::clients::Clients;
 use crate::server::commit_timer::CommitTimer;
 use crate::server::desk::{Desk, Phase};
@@ -34,7 +35,7 @@ use crate::server::inbox::{Event, Inbox};
 use crate::server::loads;
 use crate::server::notes;
 use crate::server::peers::Peers;
-use crate::server::snapshots::{self, Done, Snapshots};
+use crate::server::snapshots::{Done, Snapshots};
 use crate::server::standing::{Asker, Standing};
 use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy, WalBridge};
 
@@ -300,13 +301,10 @@ impl Reactor {
     }
 
     fn on_snapshot(&mut self, now: Now, done: Done) -> Result<(), Failure> {
-        let Done { job, result, fatal } = done;
-        if let Some(fatal) = fatal {
-            return Err(fatal);
-        }
+        let Done { job, result } = done;
         match result {
             Ok(saved) => {
-                let meta = snapshots::mark_of(&saved);
+                let meta = records::snapshot_meta(&saved);
                 self.effects.on_snapshot_saved(&job)?;
                 self.engine.handle(now, Input::SnapshotSaved { slot: job.slot, meta }, &mut self.out);
                 tracing::info!(slot = job.slot.0, bytes = saved.length, "snapshot taken");

@@ -24,8 +24,6 @@ pub(crate) struct Done {
     pub(crate) job: SnapshotJob,
     /// The snapshot on the disk; or why there is none, which is no reason to stop.
     pub(crate) result: Result<SnapshotRef, String>,
-    /// Set if nobody knows what the disk holds, which is one.
-    pub(crate) fatal: Option<Failure>,
 }
 
 /// Where snapshots go and what they bear.
@@ -46,23 +44,23 @@ impl Snapshots {
     pub(crate) fn start(&self, job: SnapshotJob, files: SyncSet, log: Arc<Log>) {
         let this = self.clone();
         tracing::info!(slot = job.slot.0, "taking a snapshot");
-        tokio::task::spawn_blocking(move || {
-            let done = this.make(job, files, &log);
-            drop(log);
-            this.inbox.push(Event::Snapshot(done));
-        });
+        tokio::task::spawn_blocking(move || this.make(job, files, &log));
     }
 
-    fn make(&self, job: SnapshotJob, files: SyncSet, log: &Log) -> Done {
+    fn make(self, job: SnapshotJob, files: SyncSet, log: &Log) {
         if let Err(error) = files.run() {
             let fatal = Failure::new(Exit::WriteFailed, with_causes(&error));
-            return Done { job, result: Err(fatal.message.clone()), fatal: Some(fatal) };
+            return self.inbox.push(Event::Failed(fatal));
         }
-        let result = self.write(&job);
-        let named = result.as_ref().ok().map(|saved| log.snapshot_saved(*saved));
-        match named {
-            Some(Err(error)) => Done { job, result, fatal: Some(write_failed(&error)) },
-            Some(Ok(())) | None => Done { job, result, fatal: None },
+        match self.write(&job) {
+            Err(why) => self.inbox.push(Event::Snapshot(Done { job, result: Err(why) })),
+            // In the superblock before anything else speaks of it.
+            Ok(saved) => log.snapshot_saved(saved, move |named| {
+                self.inbox.push(match named {
+                    Ok(()) => Event::Snapshot(Done { job, result: Ok(saved) }),
+                    Err(error) => Event::Failed(write_failed(&error)),
+                });
+            }),
         }
     }
 
@@ -72,11 +70,4 @@ impl Snapshots {
         let header = SnapshotHeader { cluster: self.cluster, slot: job.slot.0, membership: self.membership.clone() };
         wal::snapshot::save(&*self.disk, &header, &mut payload.as_slice()).map_err(|error| with_causes(&error))
     }
-}
-
-/// What the log's mark says of a snapshot, for people and tools: length and digest, little-endian.
-pub(crate) fn mark_of(saved: &SnapshotRef) -> Bytes {
-    let mut mark = saved.length.to_le_bytes().to_vec();
-    mark.extend(saved.digest.to_le_bytes());
-    Bytes::from(mark)
 }

@@ -10,7 +10,7 @@ use wal::storage::RealDisk;
 use wal::{Environment, Folder, SharedDisk};
 
 use crate::boot::{self, BootConfig, Booted, Refusal};
-use crate::clock::{Clock, micros, wall_ns};
+use crate::clock::{Clock, micros};
 use crate::config::ServeConfig;
 use crate::engine::{Output, SnapshotPolicy};
 use crate::failure::{Exit, Failure};
@@ -111,18 +111,8 @@ fn open_folder(config: &ServeConfig) -> Result<(SharedDisk, Folder), Failure> {
     let refuse = |what: String| Failure::new(Exit::DataRefused, format!("data folder {}: {what}", config.data.display()));
     let disk = RealDisk::create_root(&config.data).map_err(|e| refuse(e.to_string()))?;
     let disk: SharedDisk = Arc::new(disk);
-    let folder = boot::open_folder(disk.clone(), NodeId(config.id), environment()).map_err(|e| refused(config, &e))?;
+    let folder = boot::open_folder(disk.clone(), NodeId(config.id), Environment::of_machine()).map_err(|e| refused(config, &e))?;
     Ok((disk, folder))
-}
-
-fn environment() -> Environment {
-    Environment { entropy: Box::new(rand::random), wall_ns: Box::new(wall_ns), boot_id: boot_id() }
-}
-
-/// Which start of the machine this is; 0 if it does not say, which never equals a stored one.
-fn boot_id() -> u128 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
 }
 
 fn speaker(config: &ServeConfig, folder: &Folder, addresses: &Addresses) -> Speaker {

@@ -4,6 +4,7 @@
 //! submission. So the only state is which append each open submission ended with.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,10 @@ pub(crate) struct WalBridge {
     open: VecDeque<(u64, WalSeq)>,
     poison: Arc<Mutex<Option<Arc<wal::Error>>>>,
     low_space: bool,
+    /// Bytes of log that were there at the start.
+    found_bytes: u64,
+    /// Bytes removed since.
+    freed_bytes: Arc<AtomicU64>,
 }
 
 impl WalBridge {
@@ -54,8 +59,9 @@ impl WalBridge {
             }
             inbox.push(Event::LogMoved);
         };
+        let found_bytes = writer.log_bytes();
         let log = Log::start(writer, LogOptions::default(), Box::new(on_progress));
-        WalBridge { log: Arc::new(log), open: VecDeque::new(), poison, low_space: false }
+        WalBridge { log: Arc::new(log), open: VecDeque::new(), poison, low_space: false, found_bytes, freed_bytes: Arc::default() }
     }
 
     /// Hands the appends over. With `inline` they may be durable on return.
@@ -115,15 +121,15 @@ impl WalBridge {
 
     /// Bytes of log on the disk.
     pub(crate) fn log_bytes(&self) -> u64 {
-        self.log.log_bytes()
+        let written = self.found_bytes + self.log.stats().bytes;
+        written.saturating_sub(self.freed_bytes.load(Ordering::Relaxed))
     }
 
     /// What the log has done, for the pages.
     pub(crate) fn report(&self) -> LogReport {
         let stats = self.log.stats();
         LogReport {
-            syncs: stats.fsyncs,
-            bytes: stats.bytes,
+            stats,
             oldest_unsynced_us: micros(self.log.oldest_unsynced_age()),
             low_space: self.log.low_space(),
         }
@@ -131,15 +137,19 @@ impl WalBridge {
 
     /// Lets the part of the log go that nobody needs; the engine is told where it begins then.
     pub(crate) fn release(&self, release: ReleaseLog, keep_bytes: u64, inbox: Arc<Inbox>) {
-        let log = self.log.clone();
-        tokio::task::spawn_blocking(move || {
-            match log.remove_prefix(release.snapshot.0, release.needed.0, keep_bytes) {
-                Ok(_) => {
-                    let first = Slot(log.reader().first_slot());
-                    inbox.push(Event::Engine(Input::LogTrimmed { first }));
+        let freed = self.freed_bytes.clone();
+        self.log.with_writer(move |writer| {
+            let removed = writer.and_then(|writer| {
+                let removed = writer.remove_prefix(release.snapshot.0, release.needed.0, keep_bytes)?;
+                Ok((removed, Slot(writer.first_slot())))
+            });
+            inbox.push(match removed {
+                Ok((removed, first)) => {
+                    freed.fetch_add(removed.bytes, Ordering::Relaxed);
+                    Event::Engine(Input::LogTrimmed { first })
                 }
-                Err(error) => inbox.push(Event::Failed(write_failed(&error))),
-            }
+                Err(error) => Event::Failed(write_failed(&error)),
+            });
         });
     }
 

@@ -1,0 +1,190 @@
+//! A data folder before there is a log: the lock, the layout, the superblock.
+
+use std::io;
+
+use bytes::Bytes;
+
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::layout::{FOLDERS, LOCK, WAL};
+use crate::open;
+use crate::recovery::{self, Facts, Recovery};
+use crate::storage::{LockGuard, SharedDisk};
+use crate::super_store::{self, Copies, SuperStore};
+use crate::superblock::{BIRTH_BYTES_MAX, SuperFault, Superblock};
+use crate::writer::{Options, Writer};
+
+/// What the superblock says.
+pub type Meta = Superblock;
+
+/// An exclusively held data folder.
+#[derive(Debug)]
+pub struct Folder {
+    disk: SharedDisk,
+    environment: Environment,
+    supers: SuperStore,
+    /// The copies as they were found, before a bad one was written again.
+    found: Option<Copies>,
+    lock: Box<dyn LockGuard>,
+}
+
+impl Folder {
+    /// Locks the folder; makes layout, disk id and superblock if it is new.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InUse`] if another process holds it,
+    /// - [`Error::ForeignNode`] if it belongs to another node,
+    /// - [`Error::NewerFormat`] if a later version wrote it,
+    /// - [`Error::MetaLost`] if both superblock copies are lost: the node may have forgotten a promise,
+    /// - [`Error::Io`].
+    pub fn open(disk: SharedDisk, node: u16, environment: Environment) -> Result<Folder, Error> {
+        let lock = disk.lock(LOCK).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Error::InUse,
+            _ => Error::io("lock", LOCK)(error),
+        })?;
+        for folder in FOLDERS {
+            disk.create_dir(folder)
+                .map_err(Error::io("create", folder))?;
+        }
+        disk.sync_dir("").map_err(Error::io("sync", "."))?;
+        let found = super_store::read_copies(&*disk);
+        refuse_newer(&found)?;
+        let mut environment = environment;
+        let supers = match super_store::newest(&found) {
+            Some(block) if block.node != node => {
+                return Err(Error::ForeignNode {
+                    found: block.node,
+                    expected: node,
+                });
+            }
+            Some(_) => SuperStore::open(&*disk, &found)?,
+            None => {
+                let facts = recovery::survey(&*disk)?;
+                if recovery::was_in_use(&facts) {
+                    return Err(meta_lost(&facts));
+                }
+                let disk_id = (environment.entropy)();
+                let first = Superblock {
+                    node,
+                    disk: disk_id,
+                    first_segment: 1,
+                    ..Superblock::default()
+                };
+                SuperStore::format(&*disk, first)?
+            }
+        };
+        let found = super_store::newest(&found).is_some().then_some(found);
+        Ok(Folder {
+            disk,
+            environment,
+            supers,
+            found,
+            lock,
+        })
+    }
+
+    /// What the superblock says.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        self.supers.current()
+    }
+
+    /// Stores the cluster and its birth record; durable on return. Storing the same again is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BornElsewhere`] if there is another one, [`Error::TooLarge`], [`Error::Io`].
+    pub fn store_birth(&mut self, cluster: u128, record: &[u8]) -> Result<(), Error> {
+        let meta = self.meta();
+        if meta.cluster == cluster && meta.birth == record {
+            return Ok(());
+        }
+        if meta.cluster != 0 {
+            return Err(Error::BornElsewhere {
+                found: meta.cluster,
+            });
+        }
+        if record.len() > BIRTH_BYTES_MAX {
+            let (size, limit) = (record.len() as u64, BIRTH_BYTES_MAX as u64);
+            return Err(Error::TooLarge {
+                what: "birth record",
+                size,
+                limit,
+            });
+        }
+        self.found = None;
+        let birth = Bytes::copy_from_slice(record);
+        self.supers.update(|block| {
+            block.cluster = cluster;
+            block.birth = birth;
+        })
+    }
+
+    /// Scans the log, decides what it means, and opens it.
+    ///
+    /// If the outcome does not let the node serve (see [`crate::Outcome::may_serve`]), nothing on the disk is
+    /// changed and the writer refuses every append; what is readable can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::NoSpace`]. Damage is no error: it is in the [`Recovery`].
+    pub fn open_log(self, options: Options) -> Result<(Writer, Recovery), Error> {
+        let Folder {
+            disk,
+            environment,
+            supers,
+            found,
+            lock,
+        } = self;
+        settle(&disk, supers.current())?;
+        let mut facts = recovery::survey(&*disk)?;
+        if let Some(found) = found {
+            facts.supers = found;
+        }
+        let decision = recovery::decide(&facts);
+        open::open(disk, environment, supers, lock, options, &facts, decision)
+    }
+}
+
+/// Makes sure that what the scan reads is what the disk holds: a killed process leaves pages in the cache
+/// that were never written, and a failed sync leaves pages that count as clean and never will be.
+fn settle(disk: &SharedDisk, meta: &Superblock) -> Result<(), Error> {
+    let entries = disk.list(WAL).map_err(Error::io("list", WAL))?;
+    let names = entries
+        .iter()
+        .rev()
+        .filter(|e| crate::layout::segment_seq(&e.name).is_some());
+    for entry in names.take(2) {
+        let path = format!("{WAL}/{}", entry.name);
+        // A file that cannot be opened or synced is judged by the scan.
+        let Ok(file) = disk.open(&path) else { continue };
+        file.sync().map_err(Error::io("sync", &path))?;
+        if !meta.clean {
+            file.drop_cache(0, entry.len);
+        }
+    }
+    disk.sync_dir(WAL).map_err(Error::io("sync", WAL))
+}
+
+fn refuse_newer(found: &Copies) -> Result<(), Error> {
+    for (copy, fault) in found.iter().enumerate() {
+        if let Err(SuperFault::Major(major)) = fault {
+            return Err(Error::NewerFormat {
+                file: crate::layout::SUPERBLOCKS[copy].to_owned(),
+                found: *major,
+                known: crate::segment::FORMAT_MAJOR,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn meta_lost(facts: &Facts) -> Error {
+    let decision = recovery::decide(facts);
+    Error::MetaLost(format!(
+        "both copies of the superblock are lost, a promise may be forgotten (at least ballot {} was promised)\n{}",
+        crate::record::Ballot(decision.promised),
+        decision.report
+    ))
+}

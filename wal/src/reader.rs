@@ -1,0 +1,249 @@
+//! Reads values: from the newest batches in memory, from mapped segments, at last from the disk.
+//!
+//! Whatever the way, the record is compared with the index and its checksum verified. A mismatch in
+//! mapped memory is read once more from the disk; only then it is damage.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use crate::batch::{open_record, stored_bytes};
+use crate::error::ReadError;
+use crate::index::{Entry, Index};
+use crate::record::{Lsn, RecordKind, SlotRange, StoredEntry};
+use crate::storage::{Map, SharedFile};
+
+/// Bytes of the newest batches kept in memory.
+const TAIL_BYTES: usize = 8 << 20;
+
+/// Reads what is durable; cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// What the writer and its readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    index: RwLock<Index>,
+    /// In order of their base.
+    segments: RwLock<Vec<Arc<Segment>>>,
+    tail: RwLock<Tail>,
+    durable: AtomicU64,
+    /// What recovery found lost.
+    faulty: Vec<SlotRange>,
+}
+
+/// A segment file as readers need it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) seq: u64,
+    pub(crate) base: Lsn,
+    pub(crate) capacity: u64,
+    pub(crate) salt: u64,
+    pub(crate) path: String,
+    pub(crate) file: SharedFile,
+    /// False after a read error: a mapped read would kill the process.
+    pub(crate) mappable: bool,
+    pub(crate) map: OnceLock<Option<Map>>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Reader {
+        Reader { shared }
+    }
+
+    /// The value of a slot; `None` if the log holds none. A chosen value outranks, else the latest counts.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Corrupt`] if the record is damaged, [`ReadError::Faulty`] if recovery found that a
+    /// version of the slot, perhaps a newer one, is lost, [`ReadError::Io`] if the disk cannot read it.
+    pub fn read(&self, slot: u64) -> Result<Option<StoredEntry>, ReadError> {
+        let entry = self.shared.index().get(slot);
+        self.shared.refuse_faulty(slot, entry.as_ref())?;
+        let Some(entry) = entry else { return Ok(None) };
+        let payload = self.shared.payload(slot, &entry)?;
+        Ok(Some(StoredEntry {
+            kind: entry.kind,
+            ballot: entry.ballot,
+            payload,
+        }))
+    }
+
+    /// The first slot that the log holds or would hold.
+    #[must_use]
+    pub fn first_slot(&self) -> u64 {
+        self.shared.index().first()
+    }
+
+    /// The last slot that it holds; `first_slot - 1` if none.
+    #[must_use]
+    pub fn last_slot(&self) -> u64 {
+        self.shared.index().last()
+    }
+
+    /// Everything below this position is durable.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.shared.durable()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(index: Index, segments: Vec<Arc<Segment>>, faulty: Vec<SlotRange>) -> Shared {
+        Shared {
+            index: RwLock::new(index),
+            segments: RwLock::new(segments),
+            tail: RwLock::default(),
+            durable: AtomicU64::new(0),
+            faulty,
+        }
+    }
+
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add_segment(&self, segment: Arc<Segment>) {
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(segment);
+    }
+
+    pub(crate) fn drop_segments_before(&self, seq: u64) {
+        let mut segments = self
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        segments.retain(|segment| segment.seq >= seq);
+    }
+
+    pub(crate) fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Makes a batch readable: it is durable now.
+    pub(crate) fn publish(&self, lsn: Lsn, batch: &[u8], end: Lsn) {
+        let mut tail = self.tail.write().unwrap_or_else(PoisonError::into_inner);
+        tail.push(lsn, batch);
+        self.durable.store(end.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_durable(&self, end: Lsn) {
+        self.durable.store(end.0, Ordering::Release);
+    }
+
+    fn refuse_faulty(&self, slot: u64, entry: Option<&Entry>) -> Result<(), ReadError> {
+        let lost = self.faulty.iter().find(|range| {
+            range.contains(slot)
+                && !entry.is_some_and(|entry| {
+                    entry.kind == RecordKind::Chosen || entry.ballot >= range.ballot_max
+                })
+        });
+        lost.map_or(Ok(()), |range| Err(ReadError::Faulty { range: *range }))
+    }
+
+    fn payload(&self, slot: u64, entry: &Entry) -> Result<Bytes, ReadError> {
+        let len = stored_bytes(entry.payload_bytes as usize);
+        let wanted = (entry.kind, slot, entry.ballot);
+        let Some(segment) = self.segment(entry.lsn) else {
+            // Removed between the look into the index and now.
+            return Err(self.corrupt(slot, entry, None));
+        };
+        let cached = self
+            .tail
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(entry.lsn, len);
+        let mapped = cached.or_else(|| segment.mapped(entry.lsn, len));
+        if let Some(payload) =
+            mapped.and_then(|bytes| open_record(bytes, segment.salt, entry.lsn, wanted))
+        {
+            return Ok(payload);
+        }
+        let offset = entry.lsn.0 - segment.base.0;
+        segment.file.drop_cache(offset, len as u64);
+        let mut bytes = vec![0; len];
+        let read = segment.file.read_exact_at(&mut bytes, offset);
+        read.or_else(|_| segment.file.read_exact_at(&mut bytes, offset))
+            .map_err(|source| ReadError::Io {
+                slot,
+                file: segment.path.clone(),
+                source: Arc::new(source),
+            })?;
+        open_record(bytes.into(), segment.salt, entry.lsn, wanted)
+            .ok_or_else(|| self.corrupt(slot, entry, Some(&segment)))
+    }
+
+    fn corrupt(&self, slot: u64, entry: &Entry, segment: Option<&Segment>) -> ReadError {
+        ReadError::Corrupt {
+            slot,
+            ballot: entry.ballot,
+            lsn: entry.lsn,
+            file: segment.map_or_else(|| "wal".to_owned(), |segment| segment.path.clone()),
+            offset: segment.map_or(0, |segment| entry.lsn.0 - segment.base.0),
+        }
+    }
+
+    fn segment(&self, lsn: Lsn) -> Option<Arc<Segment>> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let after = segments.partition_point(|segment| segment.base <= lsn);
+        let segment = segments.get(after.checked_sub(1)?)?;
+        (lsn.0 < segment.base.0 + segment.capacity).then(|| segment.clone())
+    }
+}
+
+impl Segment {
+    /// A copy of mapped bytes; `None` where nothing is mapped.
+    fn mapped(&self, lsn: Lsn, len: usize) -> Option<Bytes> {
+        let map = self.map.get_or_init(|| {
+            if self.mappable {
+                self.file.map(self.capacity).ok().flatten()
+            } else {
+                None
+            }
+        });
+        let mut bytes = vec![0; len];
+        map.as_ref()?
+            .copy(&mut bytes, lsn.0 - self.base.0)
+            .then(|| bytes.into())
+    }
+}
+
+/// The newest batches.
+#[derive(Debug, Default)]
+struct Tail {
+    batches: VecDeque<(Lsn, Bytes)>,
+    bytes: usize,
+}
+
+impl Tail {
+    fn push(&mut self, lsn: Lsn, batch: &[u8]) {
+        if batch.len() > TAIL_BYTES {
+            return;
+        }
+        self.batches.push_back((lsn, Bytes::copy_from_slice(batch)));
+        self.bytes += batch.len();
+        while self.bytes > TAIL_BYTES {
+            let Some((_, old)) = self.batches.pop_front() else {
+                break;
+            };
+            self.bytes -= old.len();
+        }
+    }
+
+    fn get(&self, lsn: Lsn, len: usize) -> Option<Bytes> {
+        let after = self.batches.partition_point(|(start, _)| *start <= lsn);
+        let (start, batch) = self.batches.get(after.checked_sub(1)?)?;
+        let at = usize::try_from(lsn.0 - start.0).ok()?;
+        (at + len <= batch.len()).then(|| batch.slice(at..at + len))
+    }
+}

@@ -1,0 +1,471 @@
+//! Folds the batches of a log in order: follows the chain, names what is missing from it.
+//!
+//! The rule throughout: what stands below the durable bound was durable, so a fault there is damage and
+//! its slots are lost; what stands at or above it was never acknowledged and may be dropped.
+
+use crate::batch::{BatchHeader, Body};
+use crate::record::{Lsn, RecordKind, SlotRange};
+use crate::superblock::Superblock;
+
+use super::decide::{LiveSegment, Place};
+use super::facts::{Facts, FoundBatch, GapKind, Item, SegmentFacts};
+use super::report::{Finding, Outcome};
+
+pub(super) struct Fold<'a> {
+    facts: &'a Facts,
+    meta: &'a Superblock,
+    snapshot_slot: u64,
+    pub(super) bound: Lsn,
+    pub(super) findings: Vec<Finding>,
+    pub(super) ranges: Vec<SlotRange>,
+    pub(super) batches: Vec<Place>,
+    /// End of the last batch in the chain.
+    pub(super) end: Lsn,
+    /// Highest ballot promised by a promise record.
+    pub(super) promises: u64,
+    /// Highest ballot of anything believed.
+    pub(super) ballots: u64,
+    /// Highest slot of anything believed.
+    pub(super) slots: u64,
+    pub(super) commit_slot: u64,
+    pub(super) marked_slot: u64,
+    last: Link,
+    /// Stretches without a valid batch since the last one.
+    gaps: Vec<Stretch>,
+    torn: bool,
+    fatal: bool,
+}
+
+/// The end of the chain so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    batch_seq: u64,
+    crc: u32,
+    /// Whether the chain before the next batch is known at all.
+    known: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Stretch {
+    file: String,
+    base: Lsn,
+    start: Lsn,
+    end: Lsn,
+    kind: GapKind,
+}
+
+impl<'a> Fold<'a> {
+    pub(super) fn new(
+        facts: &'a Facts,
+        meta: &'a Superblock,
+        bound: Lsn,
+        snapshot_slot: u64,
+        findings: Vec<Finding>,
+    ) -> Fold<'a> {
+        Fold {
+            facts,
+            meta,
+            snapshot_slot,
+            bound,
+            findings,
+            ranges: Vec::new(),
+            batches: Vec::new(),
+            end: Lsn(0),
+            promises: 0,
+            ballots: 0,
+            slots: 0,
+            commit_slot: 0,
+            marked_slot: 0,
+            last: Link::default(),
+            gaps: Vec::new(),
+            torn: false,
+            fatal: false,
+        }
+    }
+
+    pub(super) fn run(&mut self, live: &[LiveSegment]) {
+        let mut expected = self.meta.first_segment;
+        for at in live {
+            let segment = &self.facts.segments[at.segment];
+            self.enter(segment, segment.seq == expected);
+            expected = segment.seq + 1;
+            for (item, found) in segment.items.iter().enumerate() {
+                if self.torn || self.fatal || found.start() >= at.void_from {
+                    break;
+                }
+                match found {
+                    Item::Gap(gap) => self.gaps.push(Stretch {
+                        file: segment.path.clone(),
+                        base: segment.header().map_or(Lsn(0), |header| header.base),
+                        start: gap.start,
+                        end: gap.end.min(at.void_from),
+                        kind: gap.kind,
+                    }),
+                    Item::Batch(batch) => {
+                        self.take(
+                            Place {
+                                segment: at.segment,
+                                item,
+                            },
+                            segment,
+                            batch,
+                        );
+                    }
+                }
+            }
+        }
+        if !self.fatal {
+            self.finish(live);
+        }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        if self.fatal {
+            return Outcome::Fatal;
+        }
+        if !self.ranges.is_empty() {
+            let max_ballot = self
+                .ranges
+                .iter()
+                .map(|range| range.ballot_max)
+                .max()
+                .unwrap_or(0);
+            return Outcome::Faulty {
+                ranges: self.ranges.clone(),
+                max_ballot,
+            };
+        }
+        if self.torn {
+            Outcome::TornTail
+        } else {
+            Outcome::Clean
+        }
+    }
+
+    pub(super) fn note(&mut self, row: u8, file: &str, what: &str) {
+        self.find(row, false, file, (0, 0), what, None);
+    }
+
+    /// Reports damage; with slots, they are lost.
+    pub(super) fn lose(
+        &mut self,
+        row: u8,
+        file: &str,
+        offset: u64,
+        length: u64,
+        what: &str,
+        slots: Option<SlotRange>,
+    ) {
+        self.ranges
+            .extend(slots.filter(|range| !self.ranges.contains(range)));
+        self.find(row, true, file, (offset, length), what, slots);
+    }
+
+    fn find(
+        &mut self,
+        row: u8,
+        damage: bool,
+        file: &str,
+        (offset, length): (u64, u64),
+        what: &str,
+        slots: Option<SlotRange>,
+    ) {
+        let (file, what) = (file.to_owned(), what.to_owned());
+        self.findings.push(Finding {
+            row,
+            damage,
+            file,
+            offset,
+            length,
+            what,
+            slots,
+        });
+    }
+
+    /// Begins a segment: its header says where the chain before it must stand.
+    fn enter(&mut self, segment: &SegmentFacts, adjacent: bool) {
+        let Some(header) = segment.header() else {
+            return;
+        };
+        let first = self.batches.is_empty() && !self.last.known && self.gaps.is_empty();
+        if first && adjacent {
+            // The oldest segment kept: the chain before it is gone for good, and its header stands for it.
+            self.last = Link {
+                batch_seq: header.prev_batch_seq,
+                crc: header.prev_header_crc,
+                known: true,
+            };
+            self.end = Lsn(header.base.0 + crate::storage::BLOCK_BYTES as u64);
+        }
+        if self.last.known && adjacent && header.prev_batch_seq < self.last.batch_seq {
+            let what = format!(
+                "says that the log before it ends at batch {}, but batch {} is there",
+                header.prev_batch_seq, self.last.batch_seq
+            );
+            self.fatal = true;
+            self.find(10, true, &segment.path, (0, 0), &what, None);
+        }
+        let at_seam = self.last.known && header.prev_batch_seq == self.last.batch_seq;
+        if adjacent && at_seam && self.last.crc == header.prev_header_crc && self.gaps.is_empty() {
+            self.end = Lsn(header.base.0 + crate::storage::BLOCK_BYTES as u64);
+        }
+        self.ballots = self
+            .ballots
+            .max(header.max_ballot_ever)
+            .max(header.promised);
+        self.slots = self.slots.max(header.max_slot_ever);
+    }
+
+    /// Takes the next valid header.
+    fn take(&mut self, place: Place, segment: &SegmentFacts, batch: &FoundBatch) {
+        let header = &batch.header;
+        if self.last.known && header.batch_seq <= self.last.batch_seq {
+            let what = format!(
+                "batch {} at {} stands after batch {}: two writers or a copied disk",
+                header.batch_seq, header.lsn, self.last.batch_seq
+            );
+            self.fatal = true;
+            return self.find(10, true, &segment.path, span(segment, header), &what, None);
+        }
+        let follows =
+            header.batch_seq == self.last.batch_seq + 1 && header.prev_crc == self.last.crc;
+        if !follows || !self.gaps.is_empty() {
+            let hole = self
+                .gaps
+                .first()
+                .map_or(self.end.min(header.lsn), |gap| gap.start);
+            if hole >= self.bound {
+                return self.tear(7, segment, header);
+            }
+            self.name_hole(segment, header);
+        }
+        self.gaps.clear();
+        if !self.judge_body(segment, batch) {
+            return;
+        }
+        self.last = Link {
+            batch_seq: header.batch_seq,
+            crc: header.crc,
+            known: true,
+        };
+        self.end = header.end();
+        self.believe(place, batch);
+    }
+
+    /// Rows 6 and 9: batches are missing before a valid one, below the bound.
+    fn name_hole(&mut self, segment: &SegmentFacts, header: &BatchHeader) {
+        let gone = header.batch_seq - self.last.batch_seq.min(header.batch_seq) - 1;
+        let chained = header.prev_crc == self.last.crc;
+        let slots = match gone {
+            0 if chained => None,
+            1 if self.last.known => before(header),
+            _ => self.suspects(header.max_slot_ever, header.max_ballot_ever),
+        };
+        let what = match gone {
+            0 if chained => format!(
+                "blocks between batch {} and its successor",
+                self.last.batch_seq
+            ),
+            0 => format!(
+                "batch {} was replaced: its successor knew another",
+                self.last.batch_seq
+            ),
+            1 => format!("batch {} is lost", header.batch_seq - 1),
+            _ => format!("{gone} batches before batch {} are lost", header.batch_seq),
+        };
+        let gaps = std::mem::take(&mut self.gaps);
+        match gaps.first() {
+            Some(gap) => {
+                let row = if gap.kind == GapKind::Misplaced { 8 } else { 6 };
+                let row = if gap.kind == GapKind::Unreadable {
+                    11
+                } else {
+                    row
+                };
+                let length = gaps
+                    .iter()
+                    .filter(|g| g.file == gap.file)
+                    .map(|g| g.end.0)
+                    .max();
+                let length = length.unwrap_or(gap.end.0) - gap.start.0;
+                let what = format!("{}: {what}", gap.kind);
+                self.lose(
+                    row,
+                    &gap.file,
+                    gap.start.0 - gap.base.0,
+                    length,
+                    &what,
+                    slots,
+                );
+            }
+            None => {
+                let (offset, _) = span(segment, header);
+                self.lose(9, &segment.path, offset, 0, &what, slots);
+            }
+        }
+    }
+
+    /// Rows 4, 5 and 29. Whether the fold goes on with this batch.
+    fn judge_body(&mut self, segment: &SegmentFacts, batch: &FoundBatch) -> bool {
+        let header = &batch.header;
+        let (offset, length) = span(segment, header);
+        match &batch.body {
+            Body::Good => true,
+            Body::BadPadding => {
+                let what = format!(
+                    "padding of batch {} is not zero; no value is touched",
+                    header.batch_seq
+                );
+                self.find(5, true, &segment.path, (offset, length), &what, None);
+                true
+            }
+            Body::Impossible(what) => {
+                let what = format!("good checksum over an impossible {what}: a bug of the writer");
+                self.fatal = true;
+                self.find(29, true, &segment.path, (offset, length), &what, None);
+                false
+            }
+            Body::BadDirectory | Body::BadPayload if header.lsn >= self.bound => {
+                self.tear(4, segment, header);
+                false
+            }
+            Body::BadDirectory => {
+                let what = format!("record headers of batch {} are damaged", header.batch_seq);
+                self.lose(5, &segment.path, offset, length, &what, own(header));
+                true
+            }
+            Body::BadPayload => {
+                for record in batch.records.iter().filter(|record| !record.good) {
+                    let head = &record.header;
+                    let slots = head.kind.is_entry().then_some(SlotRange {
+                        first: head.slot,
+                        last: head.slot,
+                        ballot_max: head.ballot,
+                    });
+                    let what = format!(
+                        "payload of a record ({}) in batch {} is damaged",
+                        head.kind, header.batch_seq
+                    );
+                    let at = offset + (record.lsn.0 - header.lsn.0);
+                    self.lose(5, &segment.path, at, u64::from(head.length), &what, slots);
+                }
+                true
+            }
+        }
+    }
+
+    fn believe(&mut self, place: Place, batch: &FoundBatch) {
+        let header = &batch.header;
+        self.batches.push(place);
+        self.ballots = self.ballots.max(header.max_ballot_ever);
+        self.slots = self.slots.max(header.max_slot_ever);
+        if batch.body.is_whole() {
+            self.commit_slot = self.commit_slot.max(header.commit_slot);
+        }
+        for record in batch.records.iter().filter(|record| record.good) {
+            match record.header.kind {
+                RecordKind::Promise => self.promises = self.promises.max(record.header.ballot),
+                RecordKind::SnapshotMark => {
+                    self.marked_slot = self.marked_slot.max(record.header.slot);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Drops everything from this batch on: nothing proves that it was durable.
+    fn tear(&mut self, row: u8, segment: &SegmentFacts, header: &BatchHeader) {
+        self.torn = true;
+        let what = format!(
+            "torn tail: batch {} at {} was never acknowledged and is dropped",
+            header.batch_seq, header.lsn
+        );
+        let (offset, length) = span(segment, header);
+        self.find(row, false, &segment.path, (offset, length), &what, None);
+    }
+
+    /// Looks at what follows the last batch; rows 2, 3 and 4.
+    fn finish(&mut self, live: &[LiveSegment]) {
+        let gaps = std::mem::take(&mut self.gaps);
+        if self.end < self.bound && !self.torn {
+            let slots = self.suspects(
+                self.meta.max_slot_ever.max(self.slots),
+                self.meta.max_ballot_ever,
+            );
+            let what = match gaps.first() {
+                Some(gap) => format!(
+                    "{}: the log ends at {} but was durable up to {}",
+                    gap.kind, self.end, self.bound
+                ),
+                None => format!(
+                    "the log ends at {} but was durable up to {}",
+                    self.end, self.bound
+                ),
+            };
+            let path = live
+                .last()
+                .map(|at| self.facts.segments[at.segment].path.clone());
+            match gaps.first() {
+                Some(gap) => {
+                    let length = self.bound.0.saturating_sub(gap.start.0);
+                    self.lose(3, &gap.file, gap.start.0 - gap.base.0, length, &what, slots);
+                }
+                None => self.lose(
+                    3,
+                    &path.unwrap_or_else(|| "wal".to_owned()),
+                    0,
+                    0,
+                    &what,
+                    slots,
+                ),
+            }
+            return;
+        }
+        if let (false, Some(gap)) = (self.torn, gaps.iter().find(|gap| gap.kind != GapKind::Zero)) {
+            self.torn = true;
+            let what = format!(
+                "torn tail: {} after the end of the log, never acknowledged",
+                gap.kind
+            );
+            let span = (gap.start.0 - gap.base.0, gap.end.0 - gap.start.0);
+            self.find(4, false, &gap.file, span, &what, None);
+        }
+    }
+
+    /// Every slot above the snapshot: when more than one batch is gone, nobody knows which it held.
+    fn suspects(&self, last: u64, ballot: u64) -> Option<SlotRange> {
+        let (last, ballot_max) = (last.max(self.slots), ballot.max(self.ballots));
+        let first = self.snapshot_slot + 1;
+        (first <= last).then_some(SlotRange {
+            first,
+            last,
+            ballot_max,
+        })
+    }
+}
+
+/// The slots of the batch directly before `header`.
+fn before(header: &BatchHeader) -> Option<SlotRange> {
+    let (first, last) = (header.prev_min_slot, header.prev_max_slot);
+    (last > 0).then_some(SlotRange {
+        first,
+        last,
+        ballot_max: header.max_ballot_ever,
+    })
+}
+
+/// The slots of the batch itself.
+fn own(header: &BatchHeader) -> Option<SlotRange> {
+    let (first, last) = (header.min_slot, header.max_slot);
+    (last > 0).then_some(SlotRange {
+        first,
+        last,
+        ballot_max: header.max_ballot,
+    })
+}
+
+/// Where a batch stands in its file.
+fn span(segment: &SegmentFacts, header: &BatchHeader) -> (u64, u64) {
+    let base = segment.header().map_or(header.lsn, |header| header.base);
+    (header.lsn.0 - base.0, header.padded())
+}

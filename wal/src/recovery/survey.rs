@@ -1,0 +1,309 @@
+//! Reads a data folder into [`Facts`]: every checksum verified with `pread`, nothing changed.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::batch::{self, BatchFault, BatchHeader, HEADER_BYTES};
+use crate::error::Error;
+use crate::field;
+use crate::layout::{self, SNAPSHOTS, SUPERBLOCKS, WAL};
+use crate::record::Lsn;
+use crate::segment::{CAPACITY_MAX, HeaderFault, SegmentHeader};
+use crate::snapshot;
+use crate::storage::{BLOCK_BYTES, Disk, DiskFile};
+use crate::super_store;
+
+use super::facts::{Facts, FoundBatch, Gap, GapKind, Item, SegmentFacts, SnapshotFacts};
+
+/// Bytes read ahead at once while probing.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Reads everything there is to know about a data folder; takes no lock and changes nothing.
+///
+/// Segments are read by several threads where the disk allows it.
+///
+/// # Errors
+///
+/// Only if the folder cannot be listed: what cannot be read is a fact, not an error.
+pub fn survey(disk: &dyn Disk) -> Result<Facts, Error> {
+    let mut facts = Facts {
+        supers: super_store::read_copies(disk),
+        ..Facts::default()
+    };
+    let mut names = Vec::new();
+    for entry in list(disk, WAL)? {
+        let path = format!("{WAL}/{}", entry.name);
+        match layout::segment_seq(&entry.name) {
+            Some(seq) => names.push((seq, path)),
+            None if SUPERBLOCKS.contains(&path.as_str()) => {}
+            None => facts.unknown.push(path),
+        }
+    }
+    facts.segments = survey_segments(disk, &names);
+    for entry in list(disk, SNAPSHOTS)? {
+        let path = format!("{SNAPSHOTS}/{}", entry.name);
+        match layout::snapshot_slot(&entry.name) {
+            Some(slot) => {
+                let verdict = snapshot::inspect(disk, slot).map_err(|error| error.to_string());
+                facts.snapshots.push(SnapshotFacts {
+                    slot,
+                    path,
+                    verdict,
+                });
+            }
+            None => facts.unknown.push(path),
+        }
+    }
+    Ok(facts)
+}
+
+fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<crate::storage::DirEntry>, Error> {
+    match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(Error::io("list", dir)),
+    }
+}
+
+/// Reads the segments, one thread each, at most [`Disk::read_threads`] at a time.
+fn survey_segments(disk: &dyn Disk, names: &[(u64, String)]) -> Vec<SegmentFacts> {
+    let threads = disk.read_threads().min(names.len());
+    if threads <= 1 {
+        return names
+            .iter()
+            .map(|(seq, path)| survey_segment(disk, *seq, path))
+            .collect();
+    }
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(Vec::with_capacity(names.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((seq, path)) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let facts = survey_segment(disk, *seq, path);
+                    found
+                        .lock()
+                        .expect("no thread panics with the lock")
+                        .push(facts);
+                }
+            });
+        }
+    });
+    let mut segments = found.into_inner().expect("no thread panics with the lock");
+    segments.sort_by_key(|segment| segment.seq);
+    segments
+}
+
+/// Reads one segment file.
+pub(crate) fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> SegmentFacts {
+    let missing = || Err(HeaderFault::Unreadable("not read".to_owned()));
+    let mut facts = SegmentFacts {
+        seq,
+        path: path.to_owned(),
+        len: 0,
+        headers: [missing(), missing()],
+        zero: false,
+        items: Vec::new(),
+        unreadable: false,
+    };
+    let opened = disk
+        .open_read(path)
+        .and_then(|file| Ok((file.len()?, file)));
+    let (len, file) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let fault = HeaderFault::Unreadable(error.to_string());
+            facts.headers = [Err(fault.clone()), Err(fault)];
+            facts.unreadable = true;
+            return facts;
+        }
+    };
+    facts.len = len;
+    let first = read_header(&*file, 0);
+    // The copy stands where the first header says; without one, where the file ends (a hint: the copy
+    // names its own place, so a false one is seen).
+    let capacity = first.as_ref().map_or(len, |header| header.capacity);
+    let copy_at = capacity.saturating_sub(BLOCK_BYTES as u64);
+    let second = read_header(&*file, copy_at).and_then(|header| {
+        if header.capacity == capacity {
+            Ok(header)
+        } else {
+            Err(HeaderFault::Nonsense("place of the copy"))
+        }
+    });
+    facts.headers = [first, second];
+    match facts.header().cloned() {
+        Some(header) => {
+            let mut scan = Scan::new(&*file, &header);
+            facts.items = scan.run();
+            facts.unreadable = scan.window.unreadable;
+        }
+        None => facts.zero = is_zero(&*file, len),
+    }
+    facts
+}
+
+fn read_header(file: &dyn DiskFile, at: u64) -> Result<SegmentHeader, HeaderFault> {
+    let mut block = [0; BLOCK_BYTES];
+    match file
+        .read_at(&mut block, at)
+        .or_else(|_| file.read_at(&mut block, at))
+    {
+        Ok(BLOCK_BYTES) => SegmentHeader::decode(&block),
+        Ok(_) => Err(HeaderFault::Unreadable(
+            "the file ends before it".to_owned(),
+        )),
+        Err(error) => Err(HeaderFault::Unreadable(error.to_string())),
+    }
+}
+
+fn is_zero(file: &dyn DiskFile, len: u64) -> bool {
+    let len = len.min(CAPACITY_MAX);
+    let mut buf = vec![0; WINDOW_BYTES.min(len as usize)];
+    let mut at = 0;
+    while at < len {
+        match file.read_at(&mut buf, at) {
+            Ok(0) => return true,
+            Ok(count) if field::is_zero(&buf[..count]) => at += count as u64,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Reads a whole padded batch whose header is known.
+pub(crate) fn read_body(
+    file: &dyn DiskFile,
+    segment: &SegmentHeader,
+    header: &BatchHeader,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; header.padded() as usize];
+    file.read_exact_at(&mut bytes, header.lsn.0 - segment.base.0)?;
+    Ok(bytes)
+}
+
+/// Walks a segment from block to block.
+struct Scan<'a> {
+    header: &'a SegmentHeader,
+    window: Window<'a>,
+    items: Vec<Item>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(file: &'a dyn DiskFile, header: &'a SegmentHeader) -> Scan<'a> {
+        let (end, bytes) = (header.capacity, Vec::new());
+        let window = Window {
+            file,
+            end,
+            start: 0,
+            bytes,
+            unreadable: false,
+        };
+        Scan {
+            header,
+            window,
+            items: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) -> Vec<Item> {
+        let block = BLOCK_BYTES as u64;
+        let end = self.header.batches_end().0 - self.header.base.0;
+        let mut at = block;
+        while at < end {
+            at += match self.look(at) {
+                Ok(batch) => {
+                    let padded = batch.header.padded();
+                    self.items.push(Item::Batch(batch));
+                    padded
+                }
+                Err(kind) => {
+                    self.extend_gap(at, kind);
+                    block
+                }
+            };
+        }
+        std::mem::take(&mut self.items)
+    }
+
+    /// The batch at this block, or what else is there.
+    fn look(&mut self, at: u64) -> Result<FoundBatch, GapKind> {
+        let place = Lsn(self.header.base.0 + at);
+        let limit = self.header.batches_end();
+        let block = self
+            .window
+            .get(at, BLOCK_BYTES)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => GapKind::CutOff,
+                _ => GapKind::Unreadable,
+            })?;
+        let head = &block[..HEADER_BYTES];
+        let header = match BatchHeader::decode(head, self.header.seed(), place, limit) {
+            Ok(header) => header,
+            Err(BatchFault::Zero) if field::is_zero(block) => return Err(GapKind::Zero),
+            Err(BatchFault::Misplaced(_)) => return Err(GapKind::Misplaced),
+            Err(_) => return Err(GapKind::Damaged),
+        };
+        let (body, records) = match self.window.get(at, header.padded() as usize) {
+            Ok(bytes) => batch::verify(bytes, &header, self.header.salt),
+            Err(_) => (batch::Body::BadDirectory, Vec::new()),
+        };
+        Ok(FoundBatch {
+            header,
+            body,
+            records,
+        })
+    }
+
+    fn extend_gap(&mut self, at: u64, kind: GapKind) {
+        let start = Lsn(self.header.base.0 + at);
+        let end = Lsn(start.0 + BLOCK_BYTES as u64);
+        match self.items.last_mut() {
+            Some(Item::Gap(gap)) if gap.kind == kind => gap.end = end,
+            _ => self.items.push(Item::Gap(Gap { start, end, kind })),
+        }
+    }
+}
+
+/// A piece of the file in memory. What lies beyond the file's end reads as an error.
+struct Window<'a> {
+    file: &'a dyn DiskFile,
+    end: u64,
+    start: u64,
+    bytes: Vec<u8>,
+    unreadable: bool,
+}
+
+impl Window<'_> {
+    fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
+        let inside = at >= self.start && at + len as u64 <= self.start + self.bytes.len() as u64;
+        if !inside {
+            self.fill(at, len)?;
+        }
+        let from = (at - self.start) as usize;
+        Ok(&self.bytes[from..from + len])
+    }
+
+    fn fill(&mut self, at: u64, len: usize) -> io::Result<()> {
+        self.start = at;
+        // Ahead first; where that fails, exactly what is needed; and once again, as errors may pass.
+        let ahead = (self.end.saturating_sub(at) as usize).min(WINDOW_BYTES);
+        for want in [len.max(ahead), len, len] {
+            self.bytes.resize(want, 0);
+            match self.file.read_at(&mut self.bytes, at) {
+                Ok(count) if count >= len => {
+                    self.bytes.truncate(count);
+                    return Ok(());
+                }
+                Ok(_) => {
+                    self.bytes.clear();
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Err(_) => {}
+            }
+        }
+        self.bytes.clear();
+        self.unreadable = true;
+        Err(io::Error::other("unreadable twice"))
+    }
+}

@@ -1,0 +1,658 @@
+//! The write path: groups of records, one durable write each; single-threaded.
+//!
+//! The simulator drives this directly; the server wraps it in [`crate::Log`]. After the first failed
+//! write or sync nothing is retried and every later call fails: nobody knows what the disk holds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::batch::{
+    self, BatchFlags, BatchHeader, HEADER_BYTES, Position, RECORDS_MAX, record_bytes,
+};
+use crate::environment::Environment;
+use crate::error::{Error, ReadError};
+use crate::index::{Entry, SLOT_JUMP_MAX};
+use crate::reader::{Reader, Segment, Shared};
+use crate::record::{Lsn, PAYLOAD_BYTES_MAX, Record, RecordKind, StoredEntry};
+use crate::segment::{CAPACITY_MAX, CAPACITY_MIN, FORMAT_MINOR, SegmentHeader};
+use crate::snapshot::{self, SnapshotRef};
+use crate::spare::Spare;
+use crate::storage::{BLOCK_BYTES, LockGuard, SharedDisk};
+use crate::supers::{Advance, Supers};
+
+/// A group holds at most so many bytes, or one record if that is larger.
+pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// How a log is laid out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of a new segment; default 64 MiB, rounded up to whole blocks, between 32 KiB and 1 GiB.
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn capacity(&self) -> u64 {
+        self.segment_bytes
+            .clamp(CAPACITY_MIN, CAPACITY_MAX)
+            .next_multiple_of(BLOCK)
+    }
+}
+
+/// What a removal freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Segments removed.
+    pub segments: u64,
+    /// Bytes given back.
+    pub bytes: u64,
+    /// The first slot that the log still holds.
+    pub first_slot: u64,
+    /// More could go, but a known member still needs it and the cap is not reached.
+    pub held_back: bool,
+    /// Something went that a known member still needed, because the cap was reached.
+    pub left_behind: bool,
+}
+
+/// The log, open for appending.
+#[derive(Debug)]
+pub struct Writer {
+    pub(crate) disk: SharedDisk,
+    pub(crate) environment: Environment,
+    pub(crate) supers: Supers,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spare: Arc<Spare>,
+    pub(crate) segments: VecDeque<SegmentMeta>,
+    pub(crate) state: State,
+    pub(crate) place: WritePlace,
+    pub(crate) arena: Vec<u8>,
+    /// Held until the writer goes.
+    pub(crate) lock: Box<dyn LockGuard>,
+}
+
+/// Whether appends are possible.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    Open,
+    ReadOnly(String),
+    Poisoned,
+}
+
+/// What the writer remembers of each segment.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentMeta {
+    pub(crate) seq: u64,
+    pub(crate) path: String,
+    pub(crate) base: Lsn,
+    pub(crate) capacity: u64,
+    /// Highest slot of an entry in it.
+    pub(crate) max_slot: u64,
+}
+
+/// Where the next batch goes and what it follows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WritePlace {
+    /// `None` if the log is open for reading only.
+    pub(crate) active: Option<Arc<Segment>>,
+    pub(crate) next: Lsn,
+    /// What the headers claim as durable; the next position, but for carried batches.
+    pub(crate) durable_claim: Option<Lsn>,
+    pub(crate) last: BatchHeader,
+    pub(crate) max_slot_ever: u64,
+    pub(crate) max_ballot_ever: u64,
+    pub(crate) commit_slot: u64,
+    pub(crate) marked_slot: u64,
+    pub(crate) promised: u64,
+    /// Whether records were written since the last marker.
+    pub(crate) unmarked: bool,
+    pub(crate) hinted: Lsn,
+}
+
+impl Writer {
+    /// Appends the records, in order, as one or more groups; durable on return, promises in both
+    /// superblock copies too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] and [`Error::SlotOutOfRange`]: nothing was written. [`Error::NoSpace`]: a prefix may have been
+    /// written (which is harmless to repeat), ask again later. Anything else: the log is poisoned.
+    pub fn commit(&mut self, records: &[Record], commit_slot: u64) -> Result<(), Error> {
+        self.check(records)?;
+        let mut rest = records;
+        while !rest.is_empty() {
+            let written = self.commit_group(rest, commit_slot)?;
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
+
+    /// Refuses records that the format or this log cannot hold. Writes nothing.
+    pub(crate) fn check(&self, records: &[Record]) -> Result<(), Error> {
+        match &self.state {
+            State::Open => {}
+            State::ReadOnly(why) => return Err(Error::Damaged(why.clone())),
+            State::Poisoned => return Err(Error::Poisoned),
+        }
+        let limit = self.spare.payload_bytes_max().min(PAYLOAD_BYTES_MAX as u64);
+        for record in records {
+            let size = record.payload.len();
+            if size as u64 > limit {
+                return Err(Error::TooLarge {
+                    what: "record",
+                    size: size as u64,
+                    limit,
+                });
+            }
+            let last = self.shared.index().last();
+            if record.kind.is_entry() && record.slot > last + SLOT_JUMP_MAX {
+                return Err(Error::SlotOutOfRange {
+                    slot: record.slot,
+                    last,
+                    limit: SLOT_JUMP_MAX,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the first group of `records`, which must have passed [`Writer::check`]; how many it took.
+    pub(crate) fn commit_group(
+        &mut self,
+        records: &[Record],
+        commit_slot: u64,
+    ) -> Result<usize, Error> {
+        let count = group_len(records, self.group_bytes_max());
+        let group = &records[..count];
+        self.place.commit_slot = self.place.commit_slot.max(commit_slot);
+        let repair = group.iter().any(|record| record.kind == RecordKind::Repair);
+        let flags = if repair {
+            BatchFlags::REPAIR
+        } else {
+            BatchFlags::default()
+        };
+        let promise = group
+            .iter()
+            .filter(|record| record.kind == RecordKind::Promise)
+            .map(|record| record.ballot)
+            .max()
+            .filter(|ballot| *ballot > self.place.promised);
+        self.make_room(group)?;
+        if let Some(promised) = promise {
+            // Begun before the log's flush: with a thread both run at once.
+            self.place.promised = promised;
+            let begun = self.supers.begin(Advance {
+                promised,
+                ..self.advance()
+            });
+            self.poison_on(begun)?;
+        }
+        self.write(group, flags)?;
+        if promise.is_some() {
+            let finished = self.supers.finish();
+            self.poison_on(finished)?;
+        }
+        Ok(count)
+    }
+
+    /// Writes a marker if records were written since the last one: it proves, once read back, that they
+    /// were durable. Durable on return. For the idle moments; never needed before an answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::commit`].
+    pub fn idle_marker(&mut self) -> Result<(), Error> {
+        self.check(&[])?;
+        if self.place.unmarked && self.room() >= 2 * BLOCK {
+            self.write(&[], BatchFlags::MARKER)?;
+        }
+        Ok(())
+    }
+
+    /// Notes in the superblock how far the log is durable, if that moved. At most once a second is plenty.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::commit`].
+    pub fn durable_hint(&mut self) -> Result<(), Error> {
+        self.check(&[])?;
+        if self.place.hinted < self.place.next {
+            self.place.hinted = self.place.next;
+            let begun = self.supers.begin(self.advance());
+            self.poison_on(begun)?;
+        }
+        Ok(())
+    }
+
+    /// Number of the segment that comes after the active one.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.segments.back().map_or(1, |segment| segment.seq + 1)
+    }
+
+    /// Prepares the next segment now. Without this it is prepared when it is needed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`]: the disk is getting full, see [`Writer::low_space`]; [`Error::Io`].
+    pub fn prepare_ahead(&mut self) -> Result<(), Error> {
+        self.check(&[])?;
+        self.spare.prepare(self.next_seq())
+    }
+
+    /// Whether the last segment could not be prepared for want of room.
+    #[must_use]
+    pub fn low_space(&self) -> bool {
+        self.spare.is_low()
+    }
+
+    /// The value of a slot; see [`Reader::read`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::read`].
+    pub fn read(&self, slot: u64) -> Result<Option<StoredEntry>, ReadError> {
+        self.reader().read(slot)
+    }
+
+    /// A reader of what is durable.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.shared.clone())
+    }
+
+    /// The first slot that the log holds or would hold.
+    #[must_use]
+    pub fn first_slot(&self) -> u64 {
+        self.shared.index().first()
+    }
+
+    /// The last slot that it holds; `first_slot - 1` if none.
+    #[must_use]
+    pub fn last_slot(&self) -> u64 {
+        self.shared.index().last()
+    }
+
+    /// Bytes of log from the record of `slot` to the end; all of it if the slot is gone.
+    #[must_use]
+    pub fn bytes_since(&self, slot: u64) -> u64 {
+        match self.shared.index().get(slot) {
+            Some(entry) => self.place.next.0.saturating_sub(entry.lsn.0),
+            None if slot > self.last_slot() => 0,
+            None => self.log_bytes(),
+        }
+    }
+
+    /// Bytes of log from the first segment kept to the end.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        let base = self
+            .segments
+            .front()
+            .map_or(self.place.next, |segment| segment.base);
+        self.place.next.0.saturating_sub(base.0)
+    }
+
+    /// Where the next batch goes: everything below is durable.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        self.place.next
+    }
+
+    /// Names a saved and verified snapshot in the superblock, then removes those older than the two newest.
+    /// Durable on return. The record that marks it comes next, by [`Writer::commit`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::commit`].
+    pub fn snapshot_saved(&mut self, snapshot: SnapshotRef) -> Result<(), Error> {
+        self.check(&[])?;
+        let advance = self.advance();
+        let updated = self.supers.finish().and_then(|()| {
+            self.supers.update(|block| {
+                match block.snapshot {
+                    Some(old) if old.slot > snapshot.slot => return,
+                    Some(old) if old.slot < snapshot.slot => block.previous_snapshot = Some(old),
+                    _ => {}
+                }
+                block.snapshot = Some(snapshot);
+                block.durable_hint = block.durable_hint.max(advance.durable);
+                block.max_slot_ever = block.max_slot_ever.max(advance.max_slot_ever);
+                block.max_ballot_ever = block.max_ballot_ever.max(advance.max_ballot_ever);
+            })
+        });
+        self.poison_on(updated)?;
+        let block = self.supers.current();
+        let kept: Vec<SnapshotRef> = block
+            .snapshot
+            .into_iter()
+            .chain(block.previous_snapshot)
+            .collect();
+        // The two newest are safe; what is left over is tried again next time.
+        if kept.len() == 2 {
+            let _ = snapshot::prune(&*self.disk, &kept);
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segments that hold nothing above the older of the two kept snapshots.
+    ///
+    /// `snapshot` is the newest snapshot's slot, whose mark must be in the log; `needed` the lowest slot
+    /// that a known member still lacks: it is kept while the log has at most `cap_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::commit`].
+    pub fn remove_prefix(
+        &mut self,
+        snapshot: u64,
+        needed: u64,
+        cap_bytes: u64,
+    ) -> Result<Removed, Error> {
+        self.check(&[])?;
+        let mut removed = Removed {
+            first_slot: self.first_slot(),
+            ..Removed::default()
+        };
+        let block = self.supers.current();
+        let marked = block.snapshot.is_some_and(|newest| newest.slot >= snapshot)
+            && self.place.marked_slot >= snapshot;
+        let Some(older) = block.previous_snapshot.filter(|_| marked) else {
+            return Ok(removed);
+        };
+        let limit = older.slot.min(snapshot);
+        let mut paths = Vec::new();
+        let mut kept_bytes = self.log_bytes();
+        let mut removed_slot = block.removed_slot;
+        for segment in self
+            .segments
+            .iter()
+            .take(self.segments.len().saturating_sub(1))
+        {
+            if segment.max_slot > limit {
+                break;
+            }
+            if segment.max_slot >= needed {
+                if kept_bytes <= cap_bytes {
+                    removed.held_back = true;
+                    break;
+                }
+                removed.left_behind = true;
+            }
+            kept_bytes -= segment.capacity;
+            removed.bytes += segment.capacity;
+            removed_slot = removed_slot.max(segment.max_slot);
+            paths.push(segment.path.clone());
+        }
+        if paths.is_empty() {
+            return Ok(removed);
+        }
+        let first_segment = self.segments[paths.len()].seq;
+        let updated = self.supers.finish().and_then(|()| {
+            self.supers.update(|block| {
+                block.first_segment = first_segment;
+                block.removed_slot = removed_slot;
+            })
+        });
+        self.poison_on(updated)?;
+        self.segments.drain(..paths.len());
+        self.shared.index_mut().cut(removed_slot + 1);
+        self.shared.drop_segments_before(first_segment);
+        removed.segments = paths.len() as u64;
+        removed.first_slot = removed_slot + 1;
+        // Oldest first, so that what a crash leaves is still one piece; the superblock no longer counts them.
+        let gone = paths
+            .iter()
+            .try_for_each(|path| self.disk.remove(path))
+            .and_then(|()| self.disk.sync_dir(crate::layout::WAL));
+        self.poison_on(gone.map_err(Error::io("remove", paths[0].clone())))?;
+        Ok(removed)
+    }
+
+    /// Closes the log in order: a last marker, the clean flag, the lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::commit`].
+    pub fn close(mut self) -> Result<(), Error> {
+        self.check(&[])?;
+        let end = self.place.next;
+        if self.room() >= 2 * BLOCK {
+            self.write(&[], BatchFlags::MARKER.with(BatchFlags::CLEAN_CLOSE))?;
+        }
+        self.supers.finish()?;
+        let advance = Advance {
+            durable: end,
+            ..self.advance()
+        };
+        self.supers.update(|block| {
+            block.clean = true;
+            // Up to the marker, not past it: a damaged marker alone loses nothing.
+            block.durable_hint = block.durable_hint.max(end);
+            block.max_slot_ever = block.max_slot_ever.max(advance.max_slot_ever);
+            block.max_ballot_ever = block.max_ballot_ever.max(advance.max_ballot_ever);
+        })?;
+        drop(self.lock);
+        Ok(())
+    }
+
+    pub(crate) fn advance(&self) -> Advance {
+        Advance {
+            promised: self.place.promised,
+            newest_segment: self.segments.back().map_or(0, |segment| segment.seq),
+            durable: self.place.next,
+            max_slot_ever: self.place.max_slot_ever,
+            max_ballot_ever: self.place.max_ballot_ever,
+        }
+    }
+
+    /// Bytes left for batches in the active segment.
+    fn room(&self) -> u64 {
+        let Some(active) = &self.place.active else {
+            return 0;
+        };
+        active.base.0 + active.capacity - BLOCK - self.place.next.0
+    }
+
+    /// Bytes of one group: it must fit an empty segment, with headers and a seal.
+    fn group_bytes_max(&self) -> usize {
+        GROUP_BYTES_MAX.min((self.spare.segment_bytes() - 4 * BLOCK) as usize)
+    }
+
+    /// Rotates if the group and, after it, a seal do not fit.
+    fn make_room(&mut self, group: &[Record]) -> Result<(), Error> {
+        let bytes = HEADER_BYTES as u64
+            + group
+                .iter()
+                .map(|record| record_bytes(record.payload.len()) as u64)
+                .sum::<u64>();
+        if self.room() < bytes.next_multiple_of(BLOCK) + BLOCK {
+            self.rotate()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Seals the active segment and begins the next: two flushes, no rename, no folder sync.
+    fn rotate(&mut self) -> Result<(), Error> {
+        let seq = self.next_seq();
+        // First, because this may fail for want of room, and then nothing has happened.
+        let file = match self.spare.take(seq) {
+            Err(error @ Error::NoSpace { .. }) => return Err(error),
+            other => self.poison_on(other)?,
+        };
+        if self.room() >= BLOCK {
+            self.write(&[], BatchFlags::SEAL)?;
+        }
+        let prev_end = self.place.next;
+        let capacity = self.spare.segment_bytes();
+        self.enter_segment(seq, file, capacity);
+        self.write_segment_header(prev_end)?;
+        let begun = self.supers.begin(self.advance());
+        self.poison_on(begun)
+    }
+
+    /// Makes `file` the active segment, in memory.
+    pub(crate) fn enter_segment(
+        &mut self,
+        seq: u64,
+        file: crate::storage::SharedFile,
+        capacity: u64,
+    ) {
+        let base = self
+            .segments
+            .back()
+            .map_or(Lsn(0), |last| Lsn(last.base.0 + last.capacity));
+        let path = crate::layout::segment_path(seq);
+        let salt = (self.environment.entropy)();
+        let segment = Arc::new(Segment {
+            seq,
+            base,
+            capacity,
+            salt,
+            path: path.clone(),
+            file,
+            mappable: true,
+            map: std::sync::OnceLock::new(),
+        });
+        self.shared.add_segment(segment.clone());
+        self.segments.push_back(SegmentMeta {
+            seq,
+            path,
+            base,
+            capacity,
+            max_slot: 0,
+        });
+        self.place.active = Some(segment);
+        self.place.next = Lsn(base.0 + BLOCK);
+    }
+
+    /// Writes both header copies of the active segment and flushes them. From then on what stands at or
+    /// after `prev_end` in the previous segment is void.
+    pub(crate) fn write_segment_header(&mut self, prev_end: Lsn) -> Result<(), Error> {
+        let active = self.place.active.clone().ok_or(Error::Closed)?;
+        let block = self.supers.current();
+        let header = SegmentHeader {
+            minor: FORMAT_MINOR,
+            cluster: block.cluster,
+            node: block.node,
+            disk: block.disk,
+            seq: active.seq,
+            base: active.base,
+            capacity: active.capacity,
+            salt: active.salt,
+            created_ns: (self.environment.wall_ns)(),
+            prev_end,
+            prev_header_crc: self.place.last.crc,
+            prev_batch_seq: self.place.last.batch_seq,
+            promised: block.promised.max(self.place.promised),
+            commit_slot: self.place.commit_slot,
+            snapshot_slot: block.snapshot.map_or(0, |snapshot| snapshot.slot),
+            incarnation: block.incarnation,
+            boot_id: block.boot_id,
+            max_slot_ever: self.place.max_slot_ever,
+            max_ballot_ever: self.place.max_ballot_ever,
+        }
+        .encode();
+        let written = active
+            .file
+            .write_at(&header, 0)
+            .and_then(|()| active.file.write_at(&header, active.capacity - BLOCK))
+            .and_then(|()| active.file.sync())
+            .map_err(Error::io("write", &active.path));
+        self.poison_on(written)
+    }
+
+    /// Builds one batch and writes it; durable and readable on return.
+    pub(crate) fn write(&mut self, records: &[Record], flags: BatchFlags) -> Result<(), Error> {
+        let active = self.place.active.clone().ok_or(Error::Closed)?;
+        let place = &mut self.place;
+        let at = Position {
+            salt: active.salt,
+            lsn: place.next,
+        };
+        let mut header = BatchHeader {
+            batch_seq: place.last.batch_seq + 1,
+            durable: place.durable_claim.unwrap_or(place.next),
+            flags,
+            prev_crc: place.last.crc,
+            commit_slot: place.commit_slot,
+            wall_ns: (self.environment.wall_ns)(),
+            prev_min_slot: place.last.min_slot,
+            prev_max_slot: place.last.max_slot,
+            max_slot_ever: place.max_slot_ever,
+            max_ballot_ever: place.max_ballot_ever,
+            ..BatchHeader::default()
+        };
+        batch::encode(&mut self.arena, &at, &mut header, records);
+        let offset = at.lsn.0 - active.base.0;
+        let written = active.file.write_at_durable(&self.arena, offset);
+        self.poison_on(written.map_err(Error::io("write", &active.path)))?;
+        self.note(records, header);
+        Ok(())
+    }
+
+    /// After the write: moves on and makes the batch readable.
+    fn note(&mut self, records: &[Record], header: BatchHeader) {
+        let place = &mut self.place;
+        place.next = header.end();
+        place.max_slot_ever = header.max_slot_ever;
+        place.max_ballot_ever = header.max_ballot_ever;
+        place.unmarked = !records.is_empty();
+        if let Some(segment) = self.segments.back_mut() {
+            segment.max_slot = segment.max_slot.max(header.max_slot);
+        }
+        self.shared.publish(header.lsn, &self.arena, header.end());
+        let mut lsn = header.lsn.0 + HEADER_BYTES as u64;
+        if !records.is_empty() {
+            let mut index = self.shared.index_mut();
+            for record in records {
+                let payload_bytes = record.payload.len();
+                if record.kind.is_entry() {
+                    let (kind, ballot) = (record.kind, record.ballot);
+                    let payload_bytes = payload_bytes as u32;
+                    index.put(
+                        record.slot,
+                        Entry {
+                            lsn: Lsn(lsn),
+                            kind,
+                            ballot,
+                            payload_bytes,
+                        },
+                    );
+                } else if record.kind == RecordKind::SnapshotMark {
+                    self.place.marked_slot = self.place.marked_slot.max(record.slot);
+                }
+                lsn += record_bytes(payload_bytes) as u64;
+            }
+        }
+        self.place.last = header;
+    }
+
+    fn poison_on<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.state = State::Poisoned;
+        }
+        result
+    }
+}
+
+/// How many of the records go into one group of at most so many bytes; at least one.
+fn group_len(records: &[Record], bytes_max: usize) -> usize {
+    let mut bytes = HEADER_BYTES;
+    let mut count = 0;
+    for record in records.iter().take(RECORDS_MAX) {
+        bytes += record_bytes(record.payload.len());
+        if count > 0 && bytes > bytes_max {
+            break;
+        }
+        count += 1;
+    }
+    count
+}

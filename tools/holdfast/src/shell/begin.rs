@@ -94,7 +94,7 @@ impl Shell {
             Err(message) => return ended(Trouble::bad_request(message)),
         };
         let call = match endpoint {
-            Some(endpoint) => session.raw.start_at(&endpoint, command),
+            Some(endpoint) => session.raw.start_at(command, &endpoint),
             None => session.raw.start(command),
         };
         let kept = Kept {

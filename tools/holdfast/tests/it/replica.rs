@@ -8,21 +8,21 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// A served replica with a temporary data folder; killed when dropped.
-pub struct Replica {
+pub(crate) struct Replica {
     process: Child,
     folder: TempDir,
     /// Where clients find it.
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Replica {
     /// Starts one on free ports and waits until it serves.
-    pub fn start() -> Replica {
+    pub(crate) fn start() -> Replica {
         Replica::start_with(&[])
     }
 
     /// The same with further flags of `node serve`.
-    pub fn start_with(flags: &[&str]) -> Replica {
+    pub(crate) fn start_with(flags: &[&str]) -> Replica {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (process, address) = serve(folder.path(), "127.0.0.1:0", flags);
         Replica {
@@ -33,18 +33,18 @@ impl Replica {
     }
 
     /// Kills it with -9.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().expect("killing the replica");
         self.process.wait().expect("waiting for the replica");
     }
 
     /// Starts it again at the same address, after [`Replica::kill`].
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.process, self.address) = serve(self.folder.path(), &self.address, &[]);
     }
 
     /// The holdfast program, told where this replica is.
-    pub fn holdfast(&self) -> Command {
+    pub(crate) fn holdfast(&self) -> Command {
         let mut command = holdfast();
         command.env("HOLDFAST_ENDPOINTS", &self.address);
         command
@@ -59,7 +59,7 @@ impl Drop for Replica {
 }
 
 /// The holdfast program.
-pub fn holdfast() -> Command {
+pub(crate) fn holdfast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
     for variable in [
         "HOLDFAST_SECTION",

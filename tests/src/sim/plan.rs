@@ -1,0 +1,144 @@
+//! What one seed is about: its size, its timing, and which faults there are.
+//!
+//! Swarm testing: each class of faults is on or off per run, so that a run without crashes goes deep
+//! into partitions, and one without any into plain load.
+//! Source: Groce et al., "Swarm Testing" (ISSTA 2012).
+
+use super::dice::Dice;
+
+/// Microseconds in a millisecond and a second.
+pub const MS: u64 = 1_000;
+/// Microseconds in a second.
+pub const SECOND: u64 = 1_000_000;
+
+/// The parameters of one run. Times are in microseconds of the simulation.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Replicas.
+    pub replicas: u16,
+    /// Clients, each with one session at a time.
+    pub clients: usize,
+    /// Locks that they fight for.
+    pub locks: usize,
+    /// Files made at the start.
+    pub files: u32,
+    /// How long faults go on.
+    pub safety_us: u64,
+    /// The shortest election timeout.
+    pub election_us: u64,
+    /// Session and lease terms, in milliseconds.
+    pub term_ms: (u64, u64),
+    /// One-way delay of a message.
+    pub latency_us: (u64, u64),
+    /// Messages in a thousand that take up to a hundred times as long.
+    pub slow_permille: u64,
+    /// Messages in a thousand that are lost.
+    pub loss_permille: u64,
+    /// Messages in a thousand that come twice.
+    pub double_permille: u64,
+    /// Whether messages of one connection overtake each other.
+    pub reorder: bool,
+    /// Whether peer messages go through their encoding.
+    pub encode: bool,
+    /// Whether clocks run up to 1 % fast or slow.
+    pub drift: bool,
+    /// How long the disk takes for a commit group.
+    pub disk_us: (u64, u64),
+    /// Log bytes after which a snapshot is due.
+    pub snapshot_bytes: u64,
+    /// Bytes of a log segment.
+    pub segment_bytes: u64,
+    /// Whether the replicas were started with different settings.
+    pub mixed_settings: bool,
+    /// Whether the lowest id is to lead.
+    pub prefer_lowest: bool,
+    /// The classes of faults that strike.
+    pub faults: Vec<Fault>,
+    /// Time between two faults.
+    pub fault_every_us: (u64, u64),
+}
+
+/// A class of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A replica dies and comes back.
+    Crash,
+    /// All replicas die at once and come back one by one.
+    CrashAll,
+    /// A replica stops for a while and goes on.
+    Pause,
+    /// Some directions between replicas carry nothing for a while.
+    Partition,
+    /// A connection between two replicas breaks.
+    Reset,
+    /// A client's connection breaks.
+    ClientReset,
+    /// A disk finishes nothing for a while.
+    Stall,
+    /// A disk has no room for a while.
+    Full,
+    /// A sync fails.
+    SyncError,
+    /// A client does nothing for longer than its terms.
+    ClientPause,
+    /// An operator hands leadership over, or a process is asked to end.
+    Transfer,
+}
+
+const ALL_FAULTS: [Fault; 11] = [
+    Fault::Crash,
+    Fault::CrashAll,
+    Fault::Pause,
+    Fault::Partition,
+    Fault::Reset,
+    Fault::ClientReset,
+    Fault::Stall,
+    Fault::Full,
+    Fault::SyncError,
+    Fault::ClientPause,
+    Fault::Transfer,
+];
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64) -> Plan {
+        let mut dice = Dice::new(seed, 1);
+        let election_us = *dice.pick(&[150 * MS, 300 * MS, 500 * MS]);
+        let term_ms = *dice.pick(&[(300, 600), (500, 1_500), (1_000, 3_000)]);
+        let quiet = dice.permille(100);
+        let faults: Vec<Fault> =
+            ALL_FAULTS.into_iter().filter(|_| !quiet && dice.permille(450)).collect();
+        let busy = *dice.pick(&[40 * MS, 150 * MS, 400 * MS]);
+        Plan {
+            seed,
+            replicas: *dice.pick(&[3, 3, 3, 3, 3, 3, 3, 5, 5, 1]),
+            clients: dice.between(2, 8) as usize,
+            locks: dice.between(1, 3) as usize,
+            files: dice.between(1, 4) as u32,
+            safety_us: dice.between(3, 8) * SECOND,
+            election_us,
+            term_ms,
+            latency_us: *dice.pick(&[(30, 200), (100, 2_000), (500, 10_000)]),
+            slow_permille: *dice.pick(&[0, 0, 5, 30]),
+            loss_permille: *dice.pick(&[0, 0, 0, 10, 50, 150]),
+            double_permille: *dice.pick(&[0, 0, 10, 100]),
+            reorder: dice.permille(150),
+            encode: dice.permille(200),
+            drift: dice.permille(500),
+            disk_us: *dice.pick(&[(50, 300), (200, 2_000), (1_000, 20_000)]),
+            snapshot_bytes: *dice.pick(&[64 << 10, 256 << 10, 1 << 20, 1 << 40]),
+            segment_bytes: *dice.pick(&[64 << 10, 256 << 10]),
+            mixed_settings: dice.permille(200),
+            prefer_lowest: dice.permille(150),
+            faults,
+            fault_every_us: (busy / 4, busy * 2),
+        }
+    }
+
+    /// Whether this class strikes in this run.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+}

@@ -1,0 +1,297 @@
+//! One replica: its disk and clock, which outlive its process, and the process.
+//!
+//! The process is the server's own code: boot, engine, log writer, file store. What the server's driver
+//! does around them is done here by events.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use node::boot::{self, BootConfig, Booted, Refusal};
+use node::engine::{Effect, Engine, Input, Now, Output, SnapshotJob};
+use node::filestore::{FileError, FileStore};
+use node::records;
+use paxos::birth::BirthRecord;
+use paxos::{Ballot, Entry, MonoTime, NodeId, Slot, WalAppend};
+use wal::storage::{MemDisk, SharedDisk};
+use wal::{Environment, SnapshotHeader, Writer};
+
+use super::dice::Dice;
+
+/// A clock that runs at its own rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Millionths that it is too fast.
+    ppm: i64,
+    offset_us: i64,
+}
+
+impl Clock {
+    /// A clock up to `ppm_max` millionths off.
+    pub fn draw(dice: &mut Dice, ppm_max: u64) -> Clock {
+        let ppm = dice.between(0, 2 * ppm_max) as i64 - ppm_max as i64;
+        Clock { ppm, offset_us: dice.between(1_000_000, 1_000_000_000) as i64 }
+    }
+
+    /// What it shows.
+    pub fn local(&self, real_us: u64) -> i64 {
+        let real = real_us as i64;
+        self.offset_us + real + real * self.ppm / 1_000_000
+    }
+
+    /// When it will show `local` or more.
+    pub fn real(&self, local: i64) -> u64 {
+        let elapsed = i128::from(local) - i128::from(self.offset_us);
+        let real = elapsed * 1_000_000 / i128::from(1_000_000 + self.ppm);
+        u64::try_from(real + 2).unwrap_or(0)
+    }
+}
+
+/// A replica.
+#[derive(Debug)]
+pub struct Replica {
+    /// Its index; its id is one more.
+    pub index: usize,
+    /// Its disk.
+    pub disk: MemDisk,
+    /// Its clock.
+    pub clock: Clock,
+    /// Grows when its process starts and when it ends.
+    pub life: u64,
+    /// The process, if it runs.
+    pub process: Option<Box<Process>>,
+    /// Until when it is paused.
+    pub paused_until: Option<u64>,
+    /// Until when its disk finishes nothing.
+    pub stalled_until: u64,
+    config: BootConfig,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    /// The replica's logic.
+    pub engine: Engine,
+    /// Its log.
+    pub writer: Writer,
+    /// Its files.
+    pub files: FileStore,
+    /// What reached it and is not worked off.
+    pub inbox: Vec<Input>,
+    /// Whether a run is on the agenda.
+    pub run_due: bool,
+    /// The connection to each peer, as it knows.
+    pub links: BTreeMap<usize, u64>,
+    /// Appends that the disk has not begun.
+    pub log_queue: VecDeque<WalAppend>,
+    /// The commit group under way.
+    pub log_busy: Option<Vec<WalAppend>>,
+    /// Effects that wait for room.
+    pub effects: VecDeque<Effect>,
+    /// Whether the engine was told that they wait.
+    pub blocked: bool,
+    /// The snapshot to be made.
+    pub snapshot: Option<SnapshotJob>,
+    /// The wake-up that counts.
+    pub wake: u64,
+    /// What each slot holds, as last handed to the log.
+    pub submitted: BTreeMap<Slot, Entry>,
+    /// The last slot that the checks have seen applied.
+    pub seen: Slot,
+    /// Whether it was asked to end.
+    pub ending: bool,
+}
+
+/// What a start found, for the checks.
+#[derive(Debug)]
+pub struct Found {
+    /// The highest ballot promised.
+    pub promised: Ballot,
+    /// Everything up to here was replayed.
+    pub chosen: Slot,
+    /// What is held above that.
+    pub accepted: Vec<(Slot, Ballot, Entry, bool)>,
+    /// Whether the log ended in a torn write.
+    pub torn: bool,
+    /// Whether a snapshot was the base.
+    pub from_snapshot: bool,
+}
+
+impl Replica {
+    /// A replica with an empty disk.
+    pub fn new(index: usize, clock: Clock, config: BootConfig) -> Replica {
+        Replica {
+            index,
+            disk: MemDisk::new(),
+            clock,
+            life: 0,
+            process: None,
+            paused_until: None,
+            stalled_until: 0,
+            config,
+        }
+    }
+
+    /// What its clocks show.
+    pub fn now(&self, real_us: u64) -> Now {
+        let mono = MonoTime(self.clock.local(real_us) as u64);
+        Now { mono, wall_ms: 1_800_000_000_000 + real_us / 1_000 }
+    }
+
+    fn environment(&self) -> Environment {
+        Environment::seeded(self.config.seed ^ (self.life << 32) ^ ((self.index as u64) << 16))
+    }
+
+    /// Lays out its folder; its disk id.
+    pub fn format(&mut self) -> Result<u64, Refusal> {
+        let disk: SharedDisk = Arc::new(self.disk.clone());
+        let folder = boot::open_folder(disk, self.config.node, self.environment())?;
+        Ok(folder.meta().disk)
+    }
+
+    /// Stores its birth record.
+    pub fn bear(&mut self, record: &BirthRecord) -> Result<(), Refusal> {
+        let disk: SharedDisk = Arc::new(self.disk.clone());
+        let mut folder = boot::open_folder(disk, self.config.node, self.environment())?;
+        Ok(folder.store_birth(record.cluster, &record.encode())?)
+    }
+
+    /// Starts its process.
+    pub fn start(&mut self, real_us: u64) -> Result<Found, Refusal> {
+        let disk: SharedDisk = Arc::new(self.disk.clone());
+        self.life += 1;
+        self.config.seed = self.config.seed.wrapping_add(0x9e37_79b9);
+        let folder = boot::open_folder(disk.clone(), self.config.node, self.environment())?;
+        let promised_before = folder.meta().promised;
+        let booted = boot::boot(folder, disk, &self.config, self.now(real_us).mono)?;
+        let Booted { engine, writer, files, report } = booted;
+        let chosen = report.applied;
+        let accepted = read_accepted(&writer, chosen);
+        let submitted =
+            accepted.iter().map(|(slot, _, entry, _)| (*slot, entry.clone())).collect();
+        let promised = engine.core().status().promised;
+        assert!(promised.raw() >= promised_before, "the superblock's promise counts");
+        self.process = Some(Box::new(Process {
+            engine,
+            writer,
+            files,
+            inbox: Vec::new(),
+            run_due: false,
+            links: BTreeMap::new(),
+            log_queue: VecDeque::new(),
+            log_busy: None,
+            effects: VecDeque::new(),
+            blocked: false,
+            snapshot: None,
+            wake: 0,
+            submitted,
+            seen: chosen,
+            ending: false,
+        }));
+        Ok(Found {
+            promised,
+            chosen,
+            accepted,
+            torn: report.log.outcome == wal::Outcome::TornTail,
+            from_snapshot: report.base > Slot(0),
+        })
+    }
+
+    /// Ends its process: whatever it was writing is cut off at a random call, and what was not synced is
+    /// kept, dropped or torn, if the machine goes down with it.
+    pub fn crash(&mut self, dice: &mut Dice, power_fails: bool) {
+        self.life += 1;
+        self.paused_until = None;
+        if let Some(process) = self.process.take() {
+            self.cut_off(*process, dice);
+        }
+        if power_fails { self.disk.crash(dice.word()) } else { self.disk.kill() }
+    }
+
+    fn cut_off(&self, mut process: Process, dice: &mut Dice) {
+        if dice.permille(600) {
+            self.disk.halt_at(self.disk.calls() + dice.between(1, 6));
+            if let Some(group) = process.log_busy.take() {
+                let _ = process.commit(group);
+            }
+            if let Some(job) = process.snapshot.take() {
+                let _ = process.save_snapshot(&self.disk, &job);
+            }
+        }
+    }
+
+    /// Works off the inbox as one batch.
+    pub fn run(&mut self, real_us: u64) -> Output {
+        let now = self.now(real_us);
+        let mut out = Output::default();
+        if let Some(process) = &mut self.process {
+            process.run_due = false;
+            for input in std::mem::take(&mut process.inbox) {
+                process.engine.handle(now, input, &mut out);
+            }
+            process.engine.handle(now, Input::Tick, &mut out);
+            process.engine.finish(now, &mut out);
+        }
+        out
+    }
+}
+
+impl Process {
+    /// Writes a commit group.
+    pub fn commit(&mut self, group: Vec<WalAppend>) -> Result<(), wal::Error> {
+        let commit_slot = group.iter().map(|append| append.commit.0).max().unwrap_or(0);
+        let records: Vec<wal::Record> =
+            group.into_iter().flat_map(|append| append.records).map(records::to_wal).collect();
+        self.writer.commit(&records, commit_slot)
+    }
+
+    /// Makes a snapshot as the server does, but at one time.
+    pub fn save_snapshot(&mut self, disk: &MemDisk, job: &SnapshotJob) -> Result<Input, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        self.files.sync_set().run().map_err(|error: FileError| text(&error))?;
+        let mut payload = Vec::new();
+        job.encode(&mut payload).map_err(|error| text(&error))?;
+        let header = SnapshotHeader {
+            cluster: self.engine.identity().cluster.0,
+            slot: job.slot.0,
+            membership: Bytes::new(),
+        };
+        let saved = wal::snapshot::save(disk, &header, &mut payload.as_slice())
+            .map_err(|error| text(&error))?;
+        self.writer.snapshot_saved(saved).map_err(|error| text(&error))?;
+        self.files.on_snapshot_saved(job).map_err(|error| text(&error))?;
+        Ok(Input::SnapshotSaved { slot: job.slot, meta: records::snapshot_meta(&saved) })
+    }
+}
+
+fn read_accepted(writer: &Writer, chosen: Slot) -> Vec<(Slot, Ballot, Entry, bool)> {
+    let reader = writer.reader();
+    let mut accepted = Vec::new();
+    let mut slot = chosen.next();
+    while let Ok(Some((ballot, entry, known))) = records::read(&reader, slot) {
+        accepted.push((slot, ballot, entry, known));
+        slot = slot.next();
+    }
+    accepted
+}
+
+/// The configuration of a replica.
+pub fn config(index: usize, plan: &super::plan::Plan) -> BootConfig {
+    let node = NodeId(index as u16 + 1);
+    let mut config = BootConfig::new(node);
+    config.heartbeat_us = plan.election_us / 10;
+    config.election_us = plan.election_us;
+    config.grace_ms = paxos::config::default_grace_ms(plan.election_us);
+    config.seed = plan.seed.wrapping_mul(31).wrapping_add(index as u64);
+    config.prefer_lowest_id = plan.prefer_lowest;
+    config.settings = statemachine::Settings {
+        files: plan.files + if plan.mixed_settings { index as u32 } else { 0 },
+        ttl_ms_min: 100,
+        lease_ms_min: 100,
+        ..statemachine::Settings::default()
+    };
+    config.snapshots.log_bytes = plan.snapshot_bytes;
+    config.snapshots.slot_multiple = 8;
+    config.log = wal::Options { segment_bytes: plan.segment_bytes };
+    config
+}

@@ -25,6 +25,8 @@ pub(crate) struct Shape {
     pub(crate) window_bytes: usize,
     pub(crate) tail_bytes: usize,
     pub(crate) prefer_lowest_id: bool,
+    /// Timeouts of a microsecond, so that time has no part in the state.
+    pub(crate) instant: bool,
 }
 
 impl Shape {
@@ -35,6 +37,7 @@ impl Shape {
             window_bytes: 8 << 20,
             tail_bytes: 8 << 20,
             prefer_lowest_id: false,
+            instant: false,
         }
     }
 }
@@ -53,7 +56,14 @@ pub(crate) fn config(shape: Shape, node: NodeId, incarnation: u64) -> Config {
         node,
         disk: disk(node),
     };
+    let (heartbeat_us, election_us) = if shape.instant {
+        (1, 1)
+    } else {
+        (50_000, 500_000)
+    };
     Config {
+        heartbeat_us,
+        election_us,
         seed: shape.seed.wrapping_mul(31) + u64::from(node.0) * 1_000_003 + incarnation,
         peer_window_bytes: shape.window_bytes,
         chosen_tail_bytes: shape.tail_bytes,
@@ -85,8 +95,8 @@ pub(crate) struct Cluster {
     next_link: u64,
     next_id: u64,
     loads: Vec<(NodeId, LoadLog)>,
-    /// What the last call of `step` wanted, for scripts.
-    pub(crate) last_out: Outbox,
+    /// What the steps wanted, for scripts; only kept if asked for.
+    pub(crate) record: Option<Vec<(NodeId, Outbox)>>,
 }
 
 impl Cluster {
@@ -115,7 +125,7 @@ impl Cluster {
             next_link: 0,
             next_id: 0,
             loads: Vec::new(),
-            last_out: Outbox::default(),
+            record: None,
         }
     }
 
@@ -278,7 +288,9 @@ impl Cluster {
         self.ghost.stepped(core, &out)?;
         assert_eq!(out.fatal, None, "node {node}");
         self.take(node, &out);
-        self.last_out = out;
+        if let Some(record) = &mut self.record {
+            record.push((node, out));
+        }
         while let Some((at, load)) = self.loads.pop() {
             self.load(at, load)?;
         }

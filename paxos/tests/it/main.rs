@@ -1,6 +1,10 @@
 //! The core, whole: scripts, walks, searches and clusters in one thread, under the ghost's eyes.
 
 mod cluster;
+mod describe;
+mod golden;
 mod liveness;
+mod script;
+mod search;
 mod timed;
 mod walks;

@@ -1,0 +1,211 @@
+//! Golden scripts: stories in `testscripts/`, with what the cores answered recorded below `---`.
+//!
+//! `UPDATE=1 cargo test -p paxos --test it script` records anew; read the difference like code.
+//!
+//! | command | does |
+//! |---|---|
+//! | `cluster N [window=BYTES] [tail=BYTES]` | starts N replicas, connected |
+//! | `campaign N` | replica N asks to lead |
+//! | `wake N` | time passes until N's next timer, which fires |
+//! | `pass MS` | time passes, nothing fires |
+//! | `deliver [A>B] [KIND]` | what is on its way arrives, once, in order |
+//! | `drop [A>B] [KIND]` | it is lost |
+//! | `double [A>B] [KIND]` | it will arrive twice |
+//! | `sync N [COUNT]` | N's disk finishes everything, or COUNT submissions |
+//! | `settle` | everything arrives and every disk finishes, unrecorded |
+//! | `propose N TEXT`, `read N` | a client's wish |
+//! | `transfer N M`, `stepdown N` | an operator's wish |
+//! | `crash N [KEEP]`, `restart N` | of what was on its way to the disk KEEP submissions survive |
+//! | `reset A B`, `connect A B` | a connection breaks, stands again |
+//! | `hello A B disk=D [acked=S]` | B introduces itself to A so |
+//! | `snapshot N SLOT` | N's application saved a snapshot |
+//! | `status` | one line per replica |
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use paxos::{Admin, DiskId, Input, NodeId, Outbox, PeerHello, Role, Slot};
+
+use crate::cluster::{Cluster, Flight, Shape};
+use crate::describe;
+
+#[test]
+fn scripts() {
+    crate::golden::run_folder(Path::new("testscripts"), || {
+        let mut cluster: Option<Cluster> = None;
+        move |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if words[0] == "cluster" {
+                cluster = Some(start(&words));
+                return String::new();
+            }
+            run(
+                cluster.as_mut().expect("a script begins with `cluster`"),
+                &words,
+            )
+        }
+    });
+}
+
+fn start(words: &[&str]) -> Cluster {
+    let mut shape = Shape::of(number(words[1]), 1);
+    for option in &words[2..] {
+        match option.split_once('=') {
+            Some(("window", bytes)) => shape.window_bytes = number(bytes),
+            Some(("tail", bytes)) => shape.tail_bytes = number(bytes),
+            _ => panic!("unknown option {option}"),
+        }
+    }
+    Cluster::new(shape)
+}
+
+fn run(cluster: &mut Cluster, words: &[&str]) -> String {
+    cluster.record = Some(Vec::new());
+    let said = command(cluster, words);
+    let mut text = String::new();
+    for (node, out) in cluster.record.take().unwrap_or_default() {
+        describe_out(node, &out, &mut text);
+    }
+    text + &said
+}
+
+fn command(cluster: &mut Cluster, words: &[&str]) -> String {
+    let node = |at: usize| NodeId(number(words[at]));
+    let verdict = match words[0] {
+        "campaign" => cluster.step(node(1), Input::Admin(Admin::Campaign)),
+        "stepdown" => cluster.step(node(1), Input::Admin(Admin::StepDown)),
+        "transfer" => cluster.step(node(1), Input::Admin(Admin::Transfer { to: node(2) })),
+        "wake" => cluster.wake(node(1)),
+        "pass" => {
+            cluster.now = cluster.now.after(1000 * number::<u64>(words[1]));
+            Ok(())
+        }
+        "deliver" => {
+            let flights = take_flights(cluster, &words[1..]);
+            flights
+                .into_iter()
+                .try_for_each(|flight| cluster.deliver(flight))
+        }
+        "drop" => return format!("lost: {}\n", take_flights(cluster, &words[1..]).len()),
+        "double" => {
+            let flights = take_flights(cluster, &words[1..]);
+            cluster
+                .flights
+                .extend(flights.iter().chain(&flights).cloned());
+            Ok(())
+        }
+        "sync" => cluster.sync(
+            node(1),
+            words.get(2).map_or(usize::MAX, |count| number(count)),
+        ),
+        "settle" => {
+            let verdict = cluster.settle();
+            cluster.record = None;
+            verdict
+        }
+        "propose" => cluster.propose(node(1), words[2].as_bytes()),
+        "read" => cluster.read(node(1)),
+        "crash" => cluster.crash(node(1), words.get(2).map_or(0, |kept| number(kept))),
+        "restart" => cluster.start(node(1)),
+        "reset" => cluster.disconnect(node(1), node(2), true),
+        "connect" => cluster.connect(node(1), node(2)),
+        "hello" => return hello(cluster, words),
+        "snapshot" => {
+            let slot = Slot(number(words[2]));
+            cluster.step(
+                node(1),
+                Input::SnapshotSaved {
+                    slot,
+                    meta: "meta".into(),
+                },
+            )
+        }
+        "status" => return status(cluster),
+        other => panic!("unknown command {other}"),
+    };
+    verdict
+        .err()
+        .map(|violation| format!("VIOLATION {violation}\n"))
+        .unwrap_or_default()
+}
+
+/// The messages that a filter such as `1>2 accept` names, in the order in which they were sent.
+fn take_flights(cluster: &mut Cluster, filter: &[&str]) -> Vec<Flight> {
+    let named = |flight: &Flight| {
+        filter.iter().all(|word| match word.split_once('>') {
+            Some((from, to)) => {
+                (flight.from, flight.to) == (NodeId(number(from)), NodeId(number(to)))
+            }
+            None => flight.message.name() == *word,
+        })
+    };
+    let flights = std::mem::take(&mut cluster.flights);
+    let (taken, left) = flights.into_iter().partition(named);
+    cluster.flights = left;
+    taken
+}
+
+/// Outside the ghost's view: it knows no broken disks.
+fn hello(cluster: &mut Cluster, words: &[&str]) -> String {
+    let (at, peer) = (NodeId(number(words[1])), NodeId(number(words[2])));
+    let mut hello = PeerHello {
+        node: peer,
+        disk: DiskId(0),
+        incarnation: 1,
+        acked: Slot::NONE,
+    };
+    for option in &words[3..] {
+        match option.split_once('=') {
+            Some(("disk", disk)) => hello.disk = DiskId(number(disk)),
+            Some(("acked", slot)) => hello.acked = Slot(number(slot)),
+            _ => panic!("unknown option {option}"),
+        }
+    }
+    let mut out = Outbox::default();
+    let now = cluster.now;
+    let core = cluster.cores.get_mut(&at).expect("a running replica");
+    core.step(
+        now,
+        Input::PeerUp {
+            peer,
+            link: 1_000,
+            hello,
+        },
+        &mut out,
+    );
+    let mut text = String::new();
+    describe_out(at, &out, &mut text);
+    text
+}
+
+fn describe_out(node: NodeId, out: &Outbox, text: &mut String) {
+    for line in describe::outbox(out) {
+        writeln!(text, "{node}: {line}").expect("writing to a string");
+    }
+}
+
+fn status(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for (node, core) in &cluster.cores {
+        let s = core.status();
+        let role = format!("{:?}", s.role).to_lowercase();
+        write!(text, "{node}: {role} {} promised={}", s.ballot, s.promised).expect("string");
+        writeln!(text, " chosen={} last={}", s.chosen, s.last).expect("string");
+        if s.role == Role::Leader {
+            for peer in s.peers.iter().filter(|peer| peer.up) {
+                let next = peer
+                    .next
+                    .map_or_else(|| "?".to_owned(), |next| next.to_string());
+                let (peer, durable) = (peer.node, peer.durable);
+                writeln!(text, "   stream to {peer}: next={next} durable={durable}")
+                    .expect("string");
+            }
+        }
+    }
+    text
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse()
+        .unwrap_or_else(|_| panic!("{text:?} is no number"))
+}

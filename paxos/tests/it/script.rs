@@ -4,7 +4,7 @@
 //!
 //! | command | does |
 //! |---|---|
-//! | `cluster N [window=BYTES] [tail=BYTES]` | starts N replicas, connected |
+//! | `cluster N [leader=L] [window=BYTES] [tail=BYTES]` | starts N replicas, connected; L leads |
 //! | `campaign N` | replica N asks to lead |
 //! | `wake N` | time passes until N's next timer, which fires |
 //! | `pass MS` | time passes, nothing fires |
@@ -12,6 +12,7 @@
 //! | `drop [A>B] [KIND]` | it is lost |
 //! | `double [A>B] [KIND]` | it will arrive twice |
 //! | `sync N [COUNT]` | N's disk finishes everything, or COUNT submissions |
+//! | `beat N` | N's next timer, and all that follows but for disks, unrecorded |
 //! | `settle` | everything arrives and every disk finishes, unrecorded |
 //! | `propose N TEXT`, `read N` | a client's wish |
 //! | `transfer N M`, `stepdown N` | an operator's wish |
@@ -24,6 +25,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use paxos::ghost::Verdict;
 use paxos::{Admin, DiskId, Input, NodeId, Outbox, PeerHello, Role, Slot};
 
 use crate::cluster::{Cluster, Flight, Shape};
@@ -49,14 +51,23 @@ fn scripts() {
 
 fn start(words: &[&str]) -> Cluster {
     let mut shape = Shape::of(number(words[1]), 1);
+    let mut leader = None;
     for option in &words[2..] {
         match option.split_once('=') {
             Some(("window", bytes)) => shape.window_bytes = number(bytes),
+            Some(("leader", node)) => leader = Some(NodeId(number(node))),
             Some(("tail", bytes)) => shape.tail_bytes = number(bytes),
             _ => panic!("unknown option {option}"),
         }
     }
-    Cluster::new(shape)
+    let mut cluster = Cluster::new(shape);
+    if let Some(leader) = leader {
+        cluster
+            .step(leader, Input::Admin(Admin::Campaign))
+            .expect("a fresh cluster");
+        cluster.settle().expect("a fresh cluster");
+    }
+    cluster
 }
 
 fn run(cluster: &mut Cluster, words: &[&str]) -> String {
@@ -98,6 +109,11 @@ fn command(cluster: &mut Cluster, words: &[&str]) -> String {
             node(1),
             words.get(2).map_or(usize::MAX, |count| number(count)),
         ),
+        "beat" => {
+            let verdict = beat(cluster, node(1));
+            cluster.record = None;
+            verdict
+        }
         "settle" => {
             let verdict = cluster.settle();
             cluster.record = None;
@@ -127,6 +143,16 @@ fn command(cluster: &mut Cluster, words: &[&str]) -> String {
         .err()
         .map(|violation| format!("VIOLATION {violation}\n"))
         .unwrap_or_default()
+}
+
+fn beat(cluster: &mut Cluster, node: NodeId) -> Verdict {
+    cluster.wake(node)?;
+    for _ in 0..2 {
+        for flight in std::mem::take(&mut cluster.flights) {
+            cluster.deliver(flight)?;
+        }
+    }
+    Ok(())
 }
 
 /// The messages that a filter such as `1>2 accept` names, in the order in which they were sent.

@@ -180,16 +180,19 @@ impl SegmentHeader {
         if field::u32(block, 72) != BLOCK_BYTES as u32 {
             return Err("block size");
         }
-        if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&self.capacity) || self.capacity % blocks != 0 {
+        if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&self.capacity)
+            || !self.capacity.is_multiple_of(blocks)
+        {
             return Err("capacity");
         }
-        if self.base.0 % blocks != 0 || self.base.0.checked_add(self.capacity).is_none() {
+        if !self.base.0.is_multiple_of(blocks) || self.base.0.checked_add(self.capacity).is_none() {
             return Err("base position");
         }
-        if self.prev_end.0 > self.base.0 || self.prev_end.0 % blocks != 0 {
+        if self.prev_end.0 > self.base.0 || !self.prev_end.0.is_multiple_of(blocks) {
             return Err("end of the previous segment");
         }
-        if self.minor <= FORMAT_MINOR && !field::is_zero(&block[184..]) {
+        // Of a later minor version, bytes may be set that this one does not know.
+        if self.minor == FORMAT_MINOR && !field::is_zero(&block[184..]) {
             return Err("reserved bytes");
         }
         Ok(())

@@ -148,7 +148,7 @@ impl Superblock {
         if birth_bytes > BIRTH_BYTES_MAX {
             return Err(SuperFault::Damaged("impossible length of the birth record"));
         }
-        if field::u16(b, 10) <= FORMAT_MINOR
+        if field::u16(b, 10) == FORMAT_MINOR
             && !(field::is_zero(&b[200..BIRTH_AT]) && field::is_zero(&b[BIRTH_AT + birth_bytes..]))
         {
             return Err(SuperFault::Damaged("reserved bytes are not zero"));

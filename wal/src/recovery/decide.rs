@@ -359,10 +359,11 @@ fn live_segments(
                 ..note(12, segment, &what)
             });
         }
-        if let Some(last) = live.last_mut() {
-            if facts.segments[last.segment].seq + 1 == segment.seq {
-                last.void_from = header.prev_end;
-            }
+        if let Some(last) = live
+            .last_mut()
+            .filter(|last| facts.segments[last.segment].seq + 1 == segment.seq)
+        {
+            last.void_from = header.prev_end;
         }
         live.push(LiveSegment {
             segment: at,

@@ -35,22 +35,22 @@ pub(super) fn contradiction(facts: &Facts, meta: &Superblock) -> Option<Finding>
                 Err(_) => {}
             }
         }
-        if let [Ok(first), Ok(copy)] = &segment.headers {
-            if first != copy {
-                return Some(fatal(
-                    10,
-                    &segment.path,
-                    "its two headers differ".to_owned(),
-                ));
-            }
+        if let [Ok(first), Ok(copy)] = &segment.headers
+            && first != copy
+        {
+            return Some(fatal(
+                10,
+                &segment.path,
+                "its two headers differ".to_owned(),
+            ));
         }
         let Some(header) = segment.header() else {
             continue;
         };
-        if let Some((before, last)) = previous {
-            if let Some(what) = breaks(before, last, segment, header) {
-                return Some(fatal(10, &segment.path, what));
-            }
+        if let Some((before, last)) = previous
+            && let Some(what) = breaks(before, last, segment, header)
+        {
+            return Some(fatal(10, &segment.path, what));
         }
         previous = Some((segment, header));
     }

@@ -72,16 +72,19 @@ impl Cluster {
             .join(",")
     }
 
-    /// Where the data lies, and so the disk to compare with.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// The processes that run.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
         self.replicas
             .iter()
             .filter_map(|replica| replica.process.as_ref().map(Child::id))
+    }
+
+    /// The ids of the replicas that run.
+    pub(crate) fn running(&self) -> impl Iterator<Item = u16> {
+        self.replicas
+            .iter()
+            .filter(|replica| replica.process.is_some())
+            .map(|replica| replica.id)
     }
 
     /// Kills a replica with -9; returns once it is dead.

@@ -150,7 +150,7 @@ fn session_fact(state: &State, id: SessionId, session: &Session) -> SessionFact 
         deadline: session.deadline,
         left_ms: session.deadline.left(state.time),
         held: session.held.len() as u64,
-        waiting: session.waiting.len() as u64,
+        waiting: session.waits().len() as u64,
     }
 }
 

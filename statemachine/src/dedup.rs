@@ -88,6 +88,13 @@ pub(crate) fn is_sensible(done: &Done, max: u64) -> bool {
             .all(|&(start, end)| 1 <= start && start <= end)
 }
 
+/// The ranges that `done` names, both ends included.
+pub(crate) fn ranges(done: &Done) -> impl Iterator<Item = (Seq, Seq)> {
+    let below = (Seq(0), Seq(done.below));
+    let also = done.also.iter().map(|&(start, end)| (Seq(start), Seq(end)));
+    std::iter::once(below).chain(also)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

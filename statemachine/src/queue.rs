@@ -239,7 +239,7 @@ mod tests {
         for step in 1..600_u64 {
             queue.push(Slot(step), step * 10);
             model.insert(step, step * 10);
-            if priority(Slot(step)) % 3 > 0 {
+            if !priority(Slot(step)).is_multiple_of(3) {
                 let gone = priority(Slot(step + 1)) % step + 1;
                 assert_eq!(queue.remove(Slot(gone)), model.remove(&gone));
                 assert_eq!(queue.position(Slot(gone)), None);

@@ -1,9 +1,11 @@
 //! One session: a client's presence, what it ran, what it holds and waits for.
 
+use std::collections::VecDeque;
+
 use imbl::OrdMap;
 
 use crate::budget::{RANGE_BYTES, SESSION_BYTES, answer_cost, lost_cost};
-use crate::dedup::Ran;
+use crate::dedup::{self, Ran};
 use crate::name::Name;
 use crate::{ClusterTime, Done, NotHeldWhy, Outcome, Seq, Slot, Token};
 
@@ -22,16 +24,23 @@ pub(crate) struct Session {
     /// Commands that ran or were given up, those that wait included.
     pub(crate) ran: Ran,
     /// Answers not yet named as done. Invariant: their numbers are in `ran`.
-    remembered: OrdMap<Seq, Outcome>,
+    remembered: VecDeque<(Seq, Outcome)>,
     remembered_bytes: u64,
     /// The last grants lost and why, to say so to whoever shows their token.
     pub(crate) lost: Vec<(Token, NotHeldWhy)>,
-    /// Acquires that wait: the lock, and the slot that queued them. Follows from the locks.
-    pub(crate) waiting: OrdMap<Seq, (Name, Slot)>,
-    /// The same by lock: a session waits for a lock but once.
-    pub(crate) waiting_for: OrdMap<Name, Seq>,
+    /// Acquires that wait, by number. Follows from the locks.
+    waits: Vec<Wait>,
     /// Locks held, by the acquire that got them. Follows from the locks.
     pub(crate) held: OrdMap<Seq, Name>,
+}
+
+/// An acquire that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) seq: Seq,
+    pub(crate) lock: Name,
+    /// The slot that queued it.
+    pub(crate) slot: Slot,
 }
 
 impl Session {
@@ -44,52 +53,100 @@ impl Session {
             since_wall_ms: 0,
             deadline: ClusterTime::default(),
             ran: Ran::default(),
-            remembered: OrdMap::new(),
+            remembered: VecDeque::new(),
             remembered_bytes: 0,
             lost: Vec::new(),
-            waiting: OrdMap::new(),
-            waiting_for: OrdMap::new(),
+            waits: Vec::new(),
             held: OrdMap::new(),
         }
     }
 
     /// The answer to a command that ran, if it is still known.
     pub(crate) fn remembered(&self, seq: Seq) -> Option<&Outcome> {
-        self.remembered.get(&seq)
+        let at = self
+            .remembered
+            .binary_search_by_key(&seq, |&(seq, _)| seq)
+            .ok()?;
+        Some(&self.remembered[at].1)
     }
 
     /// All answers still known, by number.
-    pub(crate) fn all_remembered(&self) -> impl ExactSizeIterator<Item = (&Seq, &Outcome)> {
+    pub(crate) fn all_remembered(&self) -> impl ExactSizeIterator<Item = &(Seq, Outcome)> {
         self.remembered.iter()
     }
 
     /// Commands that wait or whose answer is remembered.
     pub(crate) fn in_flight(&self) -> u64 {
-        (self.remembered.len() + self.waiting.len()) as u64
+        (self.remembered.len() + self.waits.len()) as u64
     }
 
     /// Keeps the answer of a command that ran.
     pub(crate) fn remember(&mut self, seq: Seq, outcome: Outcome) {
         self.ran.insert(seq);
         self.remembered_bytes += answer_cost(&outcome);
-        if let Some(old) = self.remembered.insert(seq, outcome) {
-            self.remembered_bytes -= answer_cost(&old);
-        }
-    }
-
-    /// Drops the answers that `done` names.
-    pub(crate) fn forget(&mut self, done: &Done) {
-        let gone = named(done, &self.remembered);
-        for seq in gone {
-            if let Some(old) = self.remembered.remove(&seq) {
+        // Numbers count up, so that the place is nearly always the end.
+        match self.remembered.binary_search_by_key(&seq, |&(seq, _)| seq) {
+            Err(at) => self.remembered.insert(at, (seq, outcome)),
+            Ok(at) => {
+                let (_, old) = std::mem::replace(&mut self.remembered[at], (seq, outcome));
                 self.remembered_bytes -= answer_cost(&old);
             }
         }
     }
 
-    /// The waiting acquires that `done` names.
-    pub(crate) fn given_up(&self, done: &Done) -> Vec<Seq> {
-        named(done, &self.waiting)
+    /// Drops the answers that `done` names.
+    pub(crate) fn forget(&mut self, done: &Done) {
+        for (start, end) in dedup::ranges(done) {
+            let from = self.remembered.partition_point(|&(seq, _)| seq < start);
+            let to = self.remembered.partition_point(|&(seq, _)| seq <= end);
+            for (_, old) in self.remembered.drain(from..to) {
+                self.remembered_bytes -= answer_cost(&old);
+            }
+        }
+    }
+
+    /// The waiting acquires that `done` names, in order of their numbers.
+    pub(crate) fn given_up(&self, done: &Done) -> Vec<Wait> {
+        let named = |seq| dedup::ranges(done).any(|(start, end)| start <= seq && seq <= end);
+        self.waits
+            .iter()
+            .filter(|wait| named(wait.seq))
+            .cloned()
+            .collect()
+    }
+
+    /// The acquires that wait, in order of their numbers.
+    pub(crate) fn waits(&self) -> &[Wait] {
+        &self.waits
+    }
+
+    /// The acquire of that number, if it waits.
+    pub(crate) fn wait(&self, seq: Seq) -> Option<&Wait> {
+        let at = self
+            .waits
+            .binary_search_by_key(&seq, |wait| wait.seq)
+            .ok()?;
+        Some(&self.waits[at])
+    }
+
+    /// The acquire that waits for `lock`. A session waits for a lock but once.
+    pub(crate) fn waits_for(&self, lock: &str) -> Option<Seq> {
+        self.waits
+            .iter()
+            .find(|wait| &*wait.lock == lock)
+            .map(|wait| wait.seq)
+    }
+
+    /// Counts an acquire among those that wait.
+    pub(crate) fn start_wait(&mut self, wait: Wait) {
+        self.ran.insert(wait.seq);
+        let at = self.waits.partition_point(|known| known.seq < wait.seq);
+        self.waits.insert(at, wait);
+    }
+
+    /// Counts an acquire no longer among those that wait.
+    pub(crate) fn end_wait(&mut self, seq: Seq) {
+        self.waits.retain(|wait| wait.seq != seq);
     }
 
     /// Keeps in mind why a grant was lost.
@@ -112,18 +169,4 @@ impl Session {
         let ranges = self.ran.ranges() * RANGE_BYTES;
         SESSION_BYTES + self.name.len() as u64 + self.remembered_bytes + ranges + lost
     }
-}
-
-/// The keys of `map` that `done` names, in order, without looking at the others.
-fn named<V: Clone>(done: &Done, map: &OrdMap<Seq, V>) -> Vec<Seq> {
-    if map.is_empty() {
-        return Vec::new();
-    }
-    let mut found: Vec<Seq> = map.range(..=Seq(done.below)).map(|(&seq, _)| seq).collect();
-    for &(start, end) in &done.also {
-        found.extend(map.range(Seq(start)..=Seq(end)).map(|(&seq, _)| seq));
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
 }

@@ -135,7 +135,7 @@ fn encode_session(
     let remembered = session.all_remembered();
     out.count(remembered.len())?;
     for answer in remembered {
-        out.put(&answer)?;
+        out.put(answer)?;
     }
     out.count(session.lost.len())?;
     session.lost.iter().try_for_each(|lost| out.put(lost))
@@ -445,7 +445,7 @@ fn check_party(state: &State, lock: &Name, id: SessionId, seq: Seq) -> Result<()
         session.ran.contains(seq),
         "an acquire that holds or waits ran",
     )?;
-    let new = !session.held.contains_key(&seq) && !session.waiting.contains_key(&seq);
+    let new = !session.held.contains_key(&seq) && session.wait(seq).is_none();
     require(new, "an acquire holds or waits for one lock")?;
     let known = state
         .locks()
@@ -455,10 +455,7 @@ fn check_party(state: &State, lock: &Name, id: SessionId, seq: Seq) -> Result<()
         known.is_none_or(|holder| holder.session != id),
         "nobody waits for what it holds",
     )?;
-    require(
-        !session.waiting_for.contains_key(lock),
-        "nobody waits twice",
-    )
+    require(session.waits_for(lock).is_none(), "nobody waits twice")
 }
 
 /// Reads parts one by one.

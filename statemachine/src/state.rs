@@ -4,6 +4,8 @@
 //! change looks at more than it changes: who has which nonce, what is due when, what all weighs,
 //! what a session holds and waits for. [`crate::apply`] decides, the methods here keep the books.
 
+use std::sync::Arc;
+
 use imbl::OrdMap;
 
 use crate::deadline::{Deadlines, Due, Ending};
@@ -11,7 +13,7 @@ use crate::file::File;
 use crate::lock::{Holder, Lock, Waiter};
 use crate::name::Name;
 use crate::section::Pending;
-use crate::session::Session;
+use crate::session::{Session, Wait};
 use crate::{ClusterTime, NotHeldWhy, Outcome, Seq, SessionId, Settings, Slot, Token};
 
 /// Everything that replicas agree on.
@@ -22,7 +24,8 @@ pub(crate) struct State {
     /// The last token given.
     pub(crate) token: Token,
     pub(crate) settings: Option<Settings>,
-    sessions: OrdMap<SessionId, Session>,
+    /// Behind pointers, so that changing one session copies no other while a clone exists.
+    sessions: OrdMap<SessionId, Arc<Session>>,
     locks: OrdMap<Name, Lock>,
     files: OrdMap<Name, File>,
 
@@ -36,7 +39,7 @@ pub(crate) struct State {
 
 /// Looking.
 impl State {
-    pub(crate) fn sessions(&self) -> &OrdMap<SessionId, Session> {
+    pub(crate) fn sessions(&self) -> &OrdMap<SessionId, Arc<Session>> {
         &self.sessions
     }
 
@@ -80,7 +83,7 @@ impl State {
 
     /// The place of a waiting acquire in its queue.
     pub(crate) fn position(&self, session: SessionId, seq: Seq) -> Option<u64> {
-        let (lock, slot) = self.sessions.get(&session)?.waiting.get(&seq)?;
+        let Wait { lock, slot, .. } = self.sessions.get(&session)?.wait(seq)?;
         self.locks.get(lock)?.queue.position(*slot)
     }
 }
@@ -92,7 +95,7 @@ impl State {
         self.weight += session.cost();
         self.nonces.insert(session.nonce, id);
         self.dues.insert(session_due(id, session.deadline));
-        let old = self.sessions.insert(id, session);
+        let old = self.sessions.insert(id, Arc::new(session));
         assert!(old.is_none(), "session {id} is there already");
     }
 
@@ -100,7 +103,7 @@ impl State {
     pub(crate) fn remove_session(&mut self, id: SessionId) {
         let session = self.sessions.remove(&id).expect("the session is there");
         assert!(
-            session.held.is_empty() && session.waiting.is_empty(),
+            session.held.is_empty() && session.waits().is_empty(),
             "session {id} is bare"
         );
         self.weight -= session.cost();
@@ -114,7 +117,7 @@ impl State {
         id: SessionId,
         edit: impl FnOnce(&mut Session) -> R,
     ) -> Option<R> {
-        let session = self.sessions.get_mut(&id)?;
+        let session = Arc::make_mut(self.sessions.get_mut(&id)?);
         self.weight -= session.cost();
         let result = edit(session);
         self.weight += session.cost();
@@ -129,7 +132,7 @@ impl State {
         if session.deadline < deadline {
             self.dues.remove(&session_due(id, session.deadline));
             self.dues.insert(session_due(id, deadline));
-            session.deadline = deadline;
+            Arc::make_mut(session).deadline = deadline;
         }
     }
 
@@ -176,11 +179,12 @@ impl State {
             self.dues.insert(wait_due(name, slot, until));
         }
         let seq = waiter.seq;
-        self.edit_session(waiter.session, |session| {
-            session.ran.insert(seq);
-            session.waiting.insert(seq, (name.clone(), slot));
-            session.waiting_for.insert(name.clone(), seq);
-        });
+        let wait = Wait {
+            seq,
+            lock: name.clone(),
+            slot,
+        };
+        self.edit_session(waiter.session, |session| session.start_wait(wait));
         self.edit_lock(name.clone(), |lock| lock.queue.push(slot, waiter));
     }
 
@@ -192,10 +196,7 @@ impl State {
         if let Some(until) = waiter.until {
             self.dues.remove(&wait_due(name, slot, until));
         }
-        self.edit_session(waiter.session, |session| {
-            session.waiting.remove(&waiter.seq);
-            session.waiting_for.remove(name);
-        });
+        self.edit_session(waiter.session, |session| session.end_wait(waiter.seq));
         waiter
     }
 

@@ -76,7 +76,7 @@ fn check(
             token: holder.token,
         });
     }
-    if let Some(&seq) = state.sessions()[&caller.session].waiting_for.get(lock) {
+    if let Some(seq) = state.sessions()[&caller.session].waits_for(lock) {
         return Err(Refusal::AlreadyWaiting { seq });
     }
     if wait_ms == Some(0) {
@@ -110,9 +110,9 @@ pub(crate) fn cancel(
         return Err(Refusal::BadRequest { reason });
     }
     let session = &state.sessions()[&caller.session];
-    if let Some((lock, slot)) = session.waiting.get(&target).cloned() {
+    if let Some(wait) = session.wait(target).cloned() {
         let why = LeftQueueWhy::Cancelled;
-        expiry::leave_queue(state, step, &lock, slot, why, Refusal::Cancelled);
+        expiry::leave_queue(state, step, &wait.lock, wait.slot, why, Refusal::Cancelled);
     } else if let Some(lock) = session.held.get(&target).cloned() {
         expiry::free(state, step, &lock, LostWhy::GivenBack);
         return Ok(Outcome::Cancelled { given_back: true });

@@ -8,6 +8,7 @@ use crate::deadline::Ending;
 use crate::lock::Holder;
 use crate::name::Name;
 use crate::section::Section;
+use crate::session::Wait;
 use crate::state::State;
 use crate::{
     Event, LeftQueueWhy, LostWhy, NotHeldWhy, Outcome, Refusal, Seq, SessionId, Slot, Token,
@@ -50,7 +51,7 @@ pub(crate) fn expire(state: &mut State, step: &mut Step) {
 pub(crate) fn end_session(state: &mut State, step: &mut Step, id: SessionId, why: &LostWhy) {
     let session = &state.sessions()[&id];
     let held: Vec<Name> = session.held.values().cloned().collect();
-    let waits: Vec<(Name, Slot)> = session.waiting.values().cloned().collect();
+    let waits: Vec<Wait> = session.waits().to_vec();
     let left = match why {
         LostWhy::SessionClosed => LeftQueueWhy::SessionClosed,
         _ => LeftQueueWhy::SessionExpired,
@@ -58,8 +59,15 @@ pub(crate) fn end_session(state: &mut State, step: &mut Step, id: SessionId, why
     for lock in &held {
         free(state, step, lock, why.clone());
     }
-    for (lock, slot) in &waits {
-        leave_queue(state, step, lock, *slot, left, Refusal::SessionExpired);
+    for wait in &waits {
+        leave_queue(
+            state,
+            step,
+            &wait.lock,
+            wait.slot,
+            left,
+            Refusal::SessionExpired,
+        );
     }
     state.remove_session(id);
 }

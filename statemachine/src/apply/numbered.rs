@@ -2,11 +2,8 @@
 
 use crate::apply::{Step, acquire, expiry, file, hold, presence, section};
 use crate::dedup;
-use crate::name::Name;
 use crate::state::State;
-use crate::{
-    Done, Event, LeftQueueWhy, LostWhy, Op, Outcome, Refusal, ReplyTo, Seq, SessionId, Slot,
-};
+use crate::{Done, Event, LeftQueueWhy, LostWhy, Op, Outcome, Refusal, ReplyTo, Seq, SessionId};
 
 /// Which command of which session.
 #[derive(Clone, Copy, Debug)]
@@ -72,14 +69,9 @@ fn admit(state: &mut State, step: &mut Step, caller: Caller, done: &Done) -> Res
     if ran.ranges() > limit {
         return Err(Refusal::TooManyInFlight { limit });
     }
-    let given_up: Vec<(Name, Slot)> = session
-        .given_up(done)
-        .iter()
-        .map(|seq| session.waiting[seq].clone())
-        .collect();
-    for (lock, slot) in given_up {
+    for wait in session.given_up(done) {
         let why = LeftQueueWhy::GivenUp;
-        expiry::leave_queue(state, step, &lock, slot, why, Refusal::Forgotten);
+        expiry::leave_queue(state, step, &wait.lock, wait.slot, why, Refusal::Forgotten);
     }
     state.edit_session(caller.session, |session| {
         session.ran = ran;
@@ -96,7 +88,7 @@ fn first_answer(state: &State, step: &mut Step, caller: Caller) -> Option<Ran> {
         return None;
     }
     // A waiting acquire is its own remembered answer.
-    if session.waiting.contains_key(&seq) {
+    if session.wait(seq).is_some() {
         step.event(Event::DedupHit {
             session: id,
             seq,

@@ -234,12 +234,12 @@ impl Walk {
     fn lock(&mut self) -> &'static str {
         match self.chance.percent(2) {
             true => LOCKS[3],
-            false => *self.chance.pick::<&'static str>(&LOCKS[..3]),
+            false => self.chance.pick::<&'static str>(&LOCKS[..3]),
         }
     }
 
     fn file(&mut self) -> &'static str {
-        *self.chance.pick::<&'static str>(&FILES)
+        self.chance.pick::<&'static str>(&FILES)
     }
 
     fn numbered(&mut self) -> Command {

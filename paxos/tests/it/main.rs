@@ -1,5 +1,6 @@
 //! The core, whole: scripts, walks, searches and clusters in one thread, under the ghost's eyes.
 
+mod birth;
 mod cluster;
 mod describe;
 mod golden;

@@ -51,6 +51,8 @@ pub(crate) struct Exchange {
     attempts: Vec<Attempt>,
     /// An attempt that is no longer in the list may have been taken on.
     perhaps_done: bool,
+    /// When silence has lasted long enough to send again.
+    again: Instant,
     silences: u32,
     /// Redirects in a row; replicas that name each other must not keep us running.
     redirects: u32,
@@ -92,6 +94,7 @@ impl Exchange {
             answers,
             attempts: Vec::with_capacity(1),
             perhaps_done: false,
+            again: Instant::now() + SILENCE,
             silences: 0,
             redirects: 0,
             backoff: Backoff::new(RETRY.0, RETRY.1),
@@ -121,7 +124,6 @@ impl Exchange {
         waiting: &(dyn Fn(u64) + Sync),
     ) -> Result<(ResponseBody, Mail), Ended> {
         let mut until = Instant::now() + patience;
-        let mut again = Instant::now() + SILENCE;
         let mut send = self.attempts.is_empty();
         let mut pause = false;
         loop {
@@ -137,12 +139,11 @@ impl Exchange {
                     }
                     Sending::Sent => {
                         send = false;
-                        again = Instant::now() + SILENCE;
                         continue;
                     }
                 }
             } else {
-                timeout_at(until.min(again), self.answers.recv())
+                timeout_at(until.min(self.again), self.answers.recv())
                     .await
                     .ok()
                     .flatten()
@@ -162,7 +163,7 @@ impl Exchange {
                     waiting(position);
                     self.silences = 0;
                     until = Instant::now() + patience.max(REASK + 3 * SILENCE);
-                    again = Instant::now() + REASK;
+                    self.again = Instant::now() + REASK;
                 }
                 Next::Again { pause: rest } => (send, pause) = (true, rest),
                 Next::Nothing => {}
@@ -218,6 +219,7 @@ impl Exchange {
             self.perhaps_done = true;
         }
         self.attempts.push(attempt);
+        self.again = Instant::now() + SILENCE;
         true
     }
 

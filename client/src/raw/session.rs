@@ -227,7 +227,7 @@ impl Session {
     }
 
     /// As [`Session::start`], asking one replica alone: [`Error::NotLeader`] if it does not lead.
-    pub fn start_at(&self, endpoint: &Endpoint, op: Op) -> Call {
+    pub fn start_at(&self, op: Op, endpoint: &Endpoint) -> Call {
         Call::start(self, self.inner.link.route_to(endpoint), op)
     }
 

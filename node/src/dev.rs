@@ -87,9 +87,10 @@ fn introduce(options: &Options, cluster: &Cluster, folder: &Folder) {
     }
     let endpoints = match options.base_port {
         DEFAULT_BASE_PORT => String::new(),
-        _ => format!(" --endpoints {}", cluster.endpoints()),
+        // One is enough: it tells the rest.
+        _ => format!(" --endpoints {}", cluster.children[0].client),
     };
-    text += &format!("\nIn another terminal:\n");
+    text += "\nIn another terminal:\n";
     text += &format!("  holdfast{endpoints} status\n");
     text += &format!("  holdfast{endpoints} append file_0 hello\n");
     text += &format!("  holdfast{endpoints} lock default -- sh -c 'echo holding token $HOLDFAST_TOKEN; sleep 5'\n");

@@ -43,7 +43,7 @@ pub(crate) enum Event {
         response: net::Response,
     },
     /// A snapshot was made, or why not.
-    Snapshot(super::snapshots::Done),
+    Snapshot(Box<super::snapshots::Done>),
     /// The hash of the state that was asked for.
     Hashed(u64),
     /// Somebody asks how the replica stands.

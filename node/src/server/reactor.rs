@@ -209,7 +209,7 @@ impl Reactor {
             Event::Engine(input) => self.engine.handle(now, input, &mut self.out),
             Event::Ask { hash, reply } => self.ask(Asker::Desk(reply), hash),
             Event::Hashed(hash) => self.standing.on_hashed(hash, &self.clients, &self.inbox),
-            Event::Snapshot(done) => self.on_snapshot(now, done)?,
+            Event::Snapshot(done) => self.on_snapshot(now, *done)?,
             Event::FileRead { conn, response } => self.clients.reply(conn, &response),
             Event::Failed(failure) => return Err(failure),
             Event::LogMoved => {}

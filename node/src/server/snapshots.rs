@@ -53,11 +53,11 @@ impl Snapshots {
             return self.inbox.push(Event::Failed(fatal));
         }
         match self.write(&job) {
-            Err(why) => self.inbox.push(Event::Snapshot(Done { job, result: Err(why) })),
+            Err(why) => self.inbox.push(Event::Snapshot(Box::new(Done { job, result: Err(why) }))),
             // In the superblock before anything else speaks of it.
             Ok(saved) => log.snapshot_saved(saved, move |named| {
                 self.inbox.push(match named {
-                    Ok(()) => Event::Snapshot(Done { job, result: Ok(saved) }),
+                    Ok(()) => Event::Snapshot(Box::new(Done { job, result: Ok(saved) })),
                     Err(error) => Event::Failed(write_failed(&error)),
                 });
             }),

@@ -157,7 +157,7 @@ fn boot_config(config: &ServeConfig) -> BootConfig {
             ..Settings::default()
         },
         snapshots: SnapshotPolicy { log_bytes: config.snapshot_after_bytes, ..SnapshotPolicy::default() },
-        log: wal::Options { segment_bytes: config.segment_bytes, ..wal::Options::default() },
+        log: wal::Options { segment_bytes: config.segment_bytes },
         ..defaults
     }
 }

@@ -1,0 +1,184 @@
+//! One replica in this process: started, used, molested, stopped, started again.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use client::blocking::Client;
+
+use super::inbox::{Event, Inbox};
+use super::listeners::Addresses;
+use super::run_local;
+use super::start::Replica;
+use crate::config::{Layers, ServeConfig};
+use crate::failure::{Exit, Failure};
+use crate::local::Folder;
+
+/// Everything here happens at once or never.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Running {
+    at: Addresses,
+    inbox: Arc<Inbox>,
+    thread: JoinHandle<Result<(), Failure>>,
+}
+
+fn config(data: &Path, more: &[(&'static str, &str)]) -> ServeConfig {
+    let mut flags: std::collections::BTreeMap<&'static str, String> =
+        ["listen-client", "listen-peer", "listen-http"].map(|name| (name, "127.0.0.1:0".to_owned())).into();
+    flags.insert("data", data.display().to_string());
+    flags.insert("segment-size", "1MiB".into());
+    flags.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    ServeConfig::resolve(&Layers::new(flags, |_| None)).expect("a configuration").0
+}
+
+fn start(config: ServeConfig) -> Result<Running, Failure> {
+    let inbox = Arc::new(Inbox::default());
+    let (said, heard) = sync_channel(1);
+    let theirs = inbox.clone();
+    let thread = std::thread::spawn(move || {
+        run_local(async move {
+            let replica = Replica::start(config, theirs).await?;
+            said.send(replica.addresses.clone()).expect("somebody listens");
+            replica.run().await
+        })
+    });
+    match heard.recv() {
+        Ok(at) => Ok(Running { at, inbox, thread }),
+        Err(_) => Err(thread.join().expect("no panic").expect_err("it ended before it was ready")),
+    }
+}
+
+impl Running {
+    fn stop(self) {
+        self.inbox.push(Event::Stop);
+        self.thread.join().expect("no panic").expect("a good end");
+    }
+
+    fn client(&self) -> Client {
+        Client::connect([self.at.client.to_string()]).expect("a client")
+    }
+
+    /// Status code and body.
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = connect(self.at.http);
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        let code = head.split(' ').nth(1).expect("a code").parse().expect("a number");
+        (code, body.to_owned())
+    }
+
+    fn until(&self, path: &str, wanted: impl Fn(u16, &str) -> bool) {
+        let end = Instant::now() + SOON;
+        loop {
+            let (code, body) = self.get(path);
+            if wanted(code, &body) {
+                return;
+            }
+            assert!(Instant::now() < end, "{path} stays {code} {body}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn connect(at: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(at).expect("a connection");
+    stream.set_read_timeout(Some(SOON)).expect("a timeout");
+    stream
+}
+
+fn section(client: &Client, data: &str) {
+    let guard = client.lock("default").acquire().expect("the lock");
+    guard.append("file_0", data).expect("an append");
+    guard.release().expect("a release");
+}
+
+fn file_0(folder: &Folder) -> PathBuf {
+    folder.path().join("files/file_0")
+}
+
+#[test]
+fn a_section_survives_stop_and_start() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[])).expect("a start");
+    section(&replica.client(), "one ");
+    assert_eq!(std::fs::read_to_string(file_0(&folder)).expect("the file"), "one ");
+    replica.stop();
+    let replica = start(config(folder.path(), &[])).expect("another start");
+    section(&replica.client(), "two");
+    assert_eq!(std::fs::read_to_string(file_0(&folder)).expect("the file"), "one two");
+    replica.stop();
+}
+
+#[test]
+fn pages_tell_how_it_stands() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[("cluster", "pages")])).expect("a start");
+    replica.until("/readyz", |code, body| code == 200 && body == "ready\n");
+    assert_eq!(replica.get("/livez"), (200, "ok\n".into()));
+    assert!(replica.get("/").1.contains("href=/metrics"));
+    assert_eq!(replica.get("/nothing").0, 404);
+    section(&replica.client(), "x");
+    let (code, body) = replica.get("/status");
+    let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(code, 200);
+    assert_eq!((&status["role"], &status["cluster_name"]), (&"leader".into(), &"pages".into()));
+    assert_eq!(status["applied"], status["chosen"]);
+    replica.until("/metrics", |_, body| body.contains("holdfast_lock_grants_total 1\n"));
+    let (_, figures) = replica.get("/metrics");
+    for line in ["holdfast_server_is_leader 1", "holdfast_lock_ended_total{why=\"released\"} 1", "holdfast_lock_appended_bytes_total 1"] {
+        assert!(figures.lines().any(|found| found == line), "{line} is missing in\n{figures}");
+    }
+    replica.stop();
+}
+
+#[test]
+fn garbage_ends_its_own_connection_only() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[])).expect("a start");
+    let client = replica.client();
+    for at in [replica.at.client, replica.at.peer, replica.at.http] {
+        let mut stream = connect(at);
+        stream.write_all(&[0xff; 64]).expect("garbage is taken");
+        let mut answer = Vec::new();
+        // Ended by the replica, with or without a word.
+        let _ = stream.read_to_end(&mut answer);
+    }
+    section(&client, "still there");
+    replica.stop();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[("max-clients", "2")])).expect("a start");
+    let _first = connect(replica.at.client);
+    let second = connect(replica.at.client);
+    let mut third = connect(replica.at.client);
+    assert_eq!(third.read(&mut [0]).unwrap_or(0), 0, "the third one is closed");
+    drop(second);
+    // Once one is gone there is room again.
+    section(&replica.client(), "x");
+    replica.stop();
+}
+
+#[test]
+fn a_second_one_on_the_folder_is_refused() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[])).expect("a start");
+    let Err(failure) = start(config(folder.path(), &[])) else { panic!("two on one folder") };
+    assert_eq!(failure.exit, Exit::DataRefused);
+    let address = replica.at.client.to_string();
+    let Err(failure) = start(config(&folder.path().join("other"), &[("listen-client", &address)])) else {
+        panic!("two on one address")
+    };
+    assert_eq!(failure.exit, Exit::AddressInUse);
+    assert!(!folder.path().join("other").exists(), "nothing is written before all addresses are bound");
+    replica.stop();
+}

@@ -23,6 +23,7 @@ const JOBS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who writes a batch to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "which one is used is one constant, changed to measure the other")]
 pub(crate) enum CommitPolicy {
     /// The log's own thread, always: the reactor goes on meanwhile.
     Thread,
@@ -97,8 +98,11 @@ impl WalBridge {
         }
         let durable = self.log.durable();
         let mut newest = None;
-        while let Some((_, seq)) = self.open.pop_front_if(|(position, _)| *position <= durable) {
+        while let Some(&(position, seq)) = self.open.front()
+            && position <= durable
+        {
             newest = Some(seq);
+            self.open.pop_front();
         }
         Ok(newest)
     }

@@ -13,8 +13,11 @@
 //! `UPDATE=1 cargo test -p statemachine --test scripts` writes the files anew; the difference is
 //! then read like code. The commands are listed in `stage.rs`.
 
+mod client;
+mod line;
 mod stage;
 mod story;
+mod tell;
 
 use std::path::{Path, PathBuf};
 

@@ -116,7 +116,9 @@ pub struct BootReport {
 ///
 /// [`Refusal`], with the process' exit code.
 pub fn open_folder(disk: SharedDisk, node: NodeId, env: Environment) -> Result<Folder, Refusal> {
-    Folder::open(disk, node.0, env).map_err(Refusal::from)
+    let folder = Folder::open(disk.clone(), node.0, env)?;
+    refuse_lost_log(&folder, &disk)?;
+    Ok(folder)
 }
 
 /// Starts the replica of a folder that was born into a cluster.
@@ -139,7 +141,6 @@ pub fn boot(
     let (writer, recovery) = folder.open_log(config.log.clone())?;
     check_outcome(&recovery)?;
     let mut files = FileStore::open(disk.clone())?;
-    refuse_lost_log(&recovery, &files)?;
 
     let inspection = base::inspection(&disk, config.check_at_once_bytes, &files)?;
     let base = base::choose(&disk, &writer, &recovery, &files, inspection)?;
@@ -227,18 +228,18 @@ fn check_outcome(recovery: &Recovery) -> Result<(), Refusal> {
     if recovery.outcome.may_serve() { Ok(()) } else { Err(Refusal::of_log(recovery)) }
 }
 
-/// Files with data beside a log that never held anything: somebody took the log away. Replaying its
-/// first entries would empty the files.
-fn refuse_lost_log(recovery: &Recovery, files: &FileStore) -> Result<(), Refusal> {
-    if recovery.last_slot > 0 || !recovery.snapshots.is_empty() {
+/// Files with data in a folder without a log: somebody took the log away. A cluster born now would
+/// empty them.
+fn refuse_lost_log(folder: &Folder, disk: &SharedDisk) -> Result<(), Refusal> {
+    if folder.meta().cluster != 0 {
         return Ok(());
     }
-    let names = files.names_with_data()?;
+    let names = FileStore::open(disk.clone())?.names_with_data()?;
     if names.is_empty() {
         return Ok(());
     }
     Err(Refusal::damaged(format!(
-        "the log is empty but files/ holds data ({}): put the folder wal/ back, or move files/ away",
+        "there is no log but files/ holds data ({}): put the folder wal/ back, or move files/ away",
         names.join(", ")
     )))
 }

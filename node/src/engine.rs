@@ -35,7 +35,7 @@ mod timekeeper;
 
 use bytes::Bytes;
 use net::ResponseBody;
-use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, MonoTime, NodeId, Outbox, Proposal, Role, Slot};
+use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, Identity, MonoTime, NodeId, Outbox, Proposal, Role, Slot};
 use statemachine::Machine;
 
 pub use applying::apply_entry;
@@ -148,10 +148,8 @@ impl Engine {
                 self.files_blocked = blocked;
                 self.absorb(now, out);
             }
-            Input::DiskLow(low) => {
-                self.disk_low = low;
-                self.step(now, paxos::Input::DiskLow(low), out);
-            }
+            // The core would refuse every command; here those that end or keep up something go on.
+            Input::DiskLow(low) => self.disk_low = low,
             Input::Admin(admin) => self.step(now, paxos::Input::Admin(admin), out),
             Input::ShuttingDown => self.on_shutting_down(now, out),
         }
@@ -210,6 +208,11 @@ impl Engine {
         let idle = self.requests.in_flight() == 0 && self.reads.is_empty() && self.batch.is_empty();
         let alone = self.options.core.membership.members.len() == 1;
         (idle && (alone || self.role != Role::Leader)) || now >= until
+    }
+
+    /// Who this replica is.
+    pub fn identity(&self) -> Identity {
+        self.options.core.identity
     }
 
     fn id(&self) -> NodeId {

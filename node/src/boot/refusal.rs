@@ -1,7 +1,5 @@
 //! Why a replica does not start, with the exit code of its process.
 
-use std::error::Error as _;
-
 use wal::{Outcome, Recovery};
 
 use crate::filestore::FileError;

@@ -173,9 +173,9 @@ impl Client {
         self.paused_until
     }
 
-    /// Whether no call is under way and no lock held.
+    /// Whether no call but a keep-alive is under way, and no lock held.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.guard.is_none()
+        self.calls.values().all(|call| matches!(call.what, What::Beat)) && self.guard.is_none()
     }
 
     /// Makes one more commit, whatever else goes on.
@@ -622,16 +622,19 @@ impl Client {
         self.acquiring = self.command(now, op);
     }
 
-    /// Now and then a waiter loses patience.
+    /// Now and then a waiter loses patience. From then on no grant of that acquire counts: the cancel may
+    /// have given it back already.
     fn maybe_cancel(&mut self, now: i64, id: u64) {
         let waits = self.calls.get(&id).is_some_and(|call| now - call.born_at > 700_000);
         if (waits && self.dice.permille(300)) || self.stopped {
-            let canceled = self.calls.values().any(
-                |call| matches!(&call.op, Some(Op::Cancel { seq }) if seq.0 == id),
-            );
-            if !canceled {
-                self.command(now, Op::Cancel { seq: Seq(id) });
+            if self.dice.permille(500) {
+                // Given up before, so that the cancel itself says so.
+                self.close(id);
             }
+            self.command(now, Op::Cancel { seq: Seq(id) });
+            self.close(id);
+            self.acquiring = None;
+            self.rest(now);
         }
     }
 

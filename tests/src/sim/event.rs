@@ -27,6 +27,8 @@ pub enum Event {
     RetryEffects { replica: usize, life: u64 },
     /// A replica verifies a slice of its files.
     CheckFiles { replica: usize, life: u64 },
+    /// A replica's log gets a spare segment, and the disk's space is looked at.
+    Housekeep { replica: usize, life: u64 },
     /// A dead replica starts.
     Start { replica: usize },
     /// A paused replica goes on.

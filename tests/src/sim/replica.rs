@@ -98,6 +98,8 @@ pub struct Process {
     pub submitted: BTreeMap<Slot, Entry>,
     /// The last slot that the checks have seen applied.
     pub seen: Slot,
+    /// Whether the log's disk was found nearly full.
+    pub low: bool,
     /// Whether it was asked to end.
     pub ending: bool,
 }
@@ -186,6 +188,7 @@ impl Replica {
             wake: 0,
             submitted,
             seen: chosen,
+            low: false,
             ending: false,
         }));
         Ok(Found {

@@ -171,6 +171,7 @@ impl World {
                 if self.is_alive(replica, life) { self.carry_out(replica) } else { Ok(()) }
             }
             Event::CheckFiles { replica, life } => self.on_check_files(replica, life),
+            Event::Housekeep { replica, life } => self.on_housekeep(replica, life),
             Event::Start { replica } => self.on_start(replica),
             Event::Resume { replica, life } => {
                 if self.is_alive(replica, life) {
@@ -417,19 +418,42 @@ impl World {
         }
         if idle && process.log_queue.is_empty() {
             let _ = process.writer.idle_marker();
-            let _ = process.writer.prepare_ahead();
         }
-        let low = process.writer.low_space();
         let seq = group.last().map_or(paxos::WalSeq(0), |append| append.seq);
         for record in group.iter().flat_map(|append| &append.records) {
             self.votes.on_durable(replica, record)?;
         }
         self.deliver(replica, Input::Durable { seq });
-        if low {
-            self.marks.hit("log disk low");
-            self.deliver(replica, Input::DiskLow(true));
-        }
         self.start_log(replica);
+        Ok(())
+    }
+
+    /// What the server's log thread does in idle moments, and the watch over the disk's space.
+    fn on_housekeep(&mut self, replica: usize, life: u64) -> Verdict {
+        if !self.is_alive(replica, life) {
+            return Ok(());
+        }
+        self.agenda.add(self.now_us + 100 * MS, Event::Housekeep { replica, life });
+        let hint = self.dice.permille(100);
+        let process = self.replicas[replica].process.as_mut().expect("alive");
+        if process.log_busy.is_some() {
+            return Ok(());
+        }
+        let mut kept = process.writer.prepare_ahead();
+        if hint && kept.is_ok() {
+            kept = process.writer.durable_hint();
+        }
+        let low = process.writer.low_space();
+        let changed = std::mem::replace(&mut process.low, low) != low;
+        if let Err(error) = kept
+            && !matches!(error, wal::Error::NoSpace { .. })
+        {
+            return self.on_disk_error(replica, &error.to_string());
+        }
+        if changed {
+            self.marks.hit(if low { "log disk low" } else { "log disk has room again" });
+            self.deliver(replica, Input::DiskLow(low));
+        }
         Ok(())
     }
 
@@ -576,6 +600,7 @@ impl World {
             self.crash(replica, true);
             return Ok(());
         }
+        self.replicas[replica].disk.halt_at(u64::MAX);
         let life = self.replicas[replica].life;
         self.trace.mix(&[90, replica as u64, life, found.chosen.0, found.accepted.len() as u64]);
         self.trace.line(
@@ -586,6 +611,7 @@ impl World {
         self.votes.on_restart(replica, life, found.promised, found.chosen, &found.accepted)?;
         self.check_restored(replica, found.chosen)?;
         self.agenda.add(self.now_us + MS, Event::CheckFiles { replica, life });
+        self.agenda.add(self.now_us + MS, Event::Housekeep { replica, life });
         self.run_soon(replica);
         Ok(())
     }
@@ -840,7 +866,6 @@ impl World {
             }
             let at_us = self.now_us + self.dice.between(0, 20 * MS);
             self.agenda.add(at_us, Event::Start { replica });
-            self.deliver(replica, Input::DiskLow(false));
         }
         for client in 0..self.clients.len() {
             self.clients[client].0.stop();

@@ -466,6 +466,20 @@ fn directory(bytes: &[u8], header: &BatchHeader, salt: u64) -> Option<Vec<usize>
     (at == length && sum.finish() == header.directory_crc).then_some(places)
 }
 
+/// What the directory's checksum would have to be, for the fuzzer; 0 if a record header lies outside.
+pub(crate) fn directory_crc(bytes: &[u8], header: &BatchHeader, salt: u64) -> u32 {
+    let mut sum = Crc::new(salt as u32);
+    let mut at = HEADER_BYTES;
+    for _ in 0..header.records {
+        let Some(head) = bytes.get(at..at + RECORD_HEADER_BYTES) else {
+            return 0;
+        };
+        sum.update(head);
+        at += record_bytes(field::u32(head, 0) as usize);
+    }
+    sum.finish()
+}
+
 /// Whether a payload with its table (`stored`: everything behind the head, without padding) is intact.
 fn verify_payload(stored: &[u8], head: &RecordHeader, salt: u64, lsn: Lsn) -> bool {
     let seed = payload_seed(salt, lsn);

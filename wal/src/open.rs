@@ -86,7 +86,7 @@ fn recovery(writer: &Writer, decision: Decision) -> Recovery {
 /// A new segment must hold all carried batches.
 fn capacity(options: &Options, carried: &[(BatchHeader, Vec<Record>)]) -> u64 {
     let bytes: u64 = carried.iter().map(|(header, _)| header.padded()).sum();
-    options.capacity().max(bytes + 8 * BLOCK)
+    options.capacity().max(bytes + 6 * BLOCK)
 }
 
 /// Index and segments as the believed batches tell; carried batches come later, at their new place.

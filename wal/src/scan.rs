@@ -25,6 +25,8 @@ pub use crate::super_store::Copies;
 pub use crate::superblock::{SuperFault, Superblock};
 
 mod follow;
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use follow::{Follow, Followed};
 

@@ -108,10 +108,9 @@ impl Spare {
     pub(crate) fn take(&self, seq: u64) -> Result<SharedFile, Error> {
         loop {
             self.prepare(seq)?;
-            if let Some((ready, file)) = self.state().ready.take() {
-                if ready == seq {
-                    return Ok(file);
-                }
+            let taken = self.state().ready.take().filter(|(ready, _)| *ready == seq);
+            if let Some((_, file)) = taken {
+                return Ok(file);
             }
         }
     }

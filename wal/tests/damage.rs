@@ -134,7 +134,7 @@ impl Small {
         for path in &self.segments {
             let content = self.disk.peek(path, 0, SEGMENT as usize);
             for (at, byte) in content.iter().enumerate() {
-                if *byte == 0 && (at as u64) % stride_of_zeros != 0 {
+                if *byte == 0 && !(at as u64).is_multiple_of(stride_of_zeros) {
                     continue;
                 }
                 for way in ways {

@@ -60,13 +60,17 @@ fn next_task(core: &Core, jobs: &mut Vec<Job>) -> Task {
                 return Task::Mark;
             }
             Some(due) => {
-                let wait = due
-                    .saturating_duration_since(now)
-                    .max(Duration::from_micros(100));
-                core.work
-                    .wait_timeout(queue, wait)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
+                // While a caller writes, its end moves the moment on; there is nothing to do before.
+                let left = due.saturating_duration_since(now);
+                let wait = if queue.busy {
+                    core.options.marker_delay
+                } else {
+                    left
+                };
+                let waited = core
+                    .work
+                    .wait_timeout(queue, wait.max(Duration::from_micros(100)));
+                waited.unwrap_or_else(PoisonError::into_inner).0
             }
             None => {
                 queue.asleep = true;

@@ -527,6 +527,8 @@ fn snapshots(
     for path in &facts.unknown {
         let (row, what) = if path.ends_with(".partial") {
             (28, "a snapshot that was being received")
+        } else if path.ends_with(".tmp") {
+            (15, "was being prepared: made again when it is needed")
         } else {
             (18, "not a file of the log: left alone")
         };

@@ -45,7 +45,7 @@ pub fn survey(disk: &dyn Disk) -> Result<Facts, Error> {
         let path = format!("{SNAPSHOTS}/{}", entry.name);
         match layout::snapshot_slot(&entry.name) {
             Some(slot) => {
-                let verdict = snapshot::inspect(disk, slot).map_err(|error| error.to_string());
+                let verdict = snapshot::inspect(disk, slot).map_err(what_is_wrong);
                 facts.snapshots.push(SnapshotFacts {
                     slot,
                     path,
@@ -56,6 +56,14 @@ pub fn survey(disk: &dyn Disk) -> Result<Facts, Error> {
         }
     }
     Ok(facts)
+}
+
+fn what_is_wrong(error: Error) -> String {
+    match error {
+        Error::BadSnapshot { what, .. } => what,
+        Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
 }
 
 fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<crate::storage::DirEntry>, Error> {

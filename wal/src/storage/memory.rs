@@ -664,6 +664,17 @@ impl Disk for MemDisk {
 }
 
 impl State {
+    /// The name that a file has now: faults follow renames.
+    fn path_of(&self, file: &MemFile) -> String {
+        let target = Target::File(file.inode);
+        let named = if self.faults.is_empty() {
+            None
+        } else {
+            self.names.iter().find(|(_, named)| **named == target)
+        };
+        named.map_or_else(|| file.path.clone(), |(path, _)| path.clone())
+    }
+
     fn require_folder(&self, dir: &str) -> io::Result<()> {
         if dir.is_empty() || self.names.get(dir) == Some(&Target::Folder) {
             Ok(())
@@ -712,7 +723,8 @@ impl MemFile {
     /// Runs `change` if the disk lets the call pass.
     fn change(&self, bytes: Range<u64>, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
         let mut state = self.state()?;
-        let passes = state.admit(&self.path, Operation::Write, &bytes)?;
+        let path = state.path_of(self);
+        let passes = state.admit(&path, Operation::Write, &bytes)?;
         if passes && bytes.end < u64::MAX {
             state.charge(self.inode, bytes.end)?;
         }
@@ -726,9 +738,10 @@ impl MemFile {
         if state.halted {
             return Err(stopped());
         }
+        let path = state.path_of(self);
         let struck = state.faults.iter_mut().find_map(|fault| {
             fault
-                .strikes(&self.path, Operation::Sync, &bytes)
+                .strikes(&path, Operation::Sync, &bytes)
                 .then_some(fault.after_sync)
         });
         let inode = state.inodes.entry(self.inode).or_default();
@@ -745,7 +758,8 @@ impl DiskFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
         let range = offset..offset.saturating_add(buf.len() as u64);
-        state.admit(&self.path, Operation::Read, &range)?;
+        let path = state.path_of(self);
+        state.admit(&path, Operation::Read, &range)?;
         Ok(state
             .inodes
             .entry(self.inode)

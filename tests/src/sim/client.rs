@@ -481,14 +481,21 @@ impl Client {
             }
             (Op::Append { .. }, outcome) => self.on_appended(now, id, outcome),
             (Op::Renew { .. }, Outcome::Renewed { deadline }) => self.told(now, deadline.0),
-            (Op::Release { .. }, Outcome::Released { .. }) => self.end(now, Fate::Applied),
-            (Op::Release { .. } | Op::Abort { .. }, _) => self.end(now, Fate::Discarded),
+            (Op::Release { token, .. }, outcome) if self.holds(token) => {
+                let applied = matches!(outcome, Outcome::Released { .. });
+                self.end(now, if applied { Fate::Applied } else { Fate::Discarded });
+            }
+            (Op::Abort { token, .. }, _) if self.holds(token) => self.end(now, Fate::Discarded),
             (Op::Close, Outcome::Closed) => {
                 self.session = None;
                 self.abandon(now);
             }
             _ => {}
         }
+    }
+
+    fn holds(&self, token: Token) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.token == token)
     }
 
     fn hold(&mut self, now: i64, lock: String, token: Token, deadline_ms: u64) {

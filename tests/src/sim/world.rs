@@ -287,8 +287,11 @@ impl World {
         target.log_queue.extend(out.wal);
         target.effects.extend(out.effects);
         self.start_log(replica);
-        self.carry_out(replica)?;
         let life = self.replicas[replica].life;
+        self.carry_out(replica)?;
+        if !self.is_alive(replica, life) {
+            return Ok(());
+        }
         for wanted in out.load_log {
             let target = self.replicas[replica].process.as_mut().expect("it has just run");
             let input = records::load(&target.writer.reader(), wanted).map_err(|error| {

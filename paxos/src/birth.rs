@@ -63,12 +63,13 @@ impl BirthRecord {
     pub fn decode(bytes: Bytes) -> Result<BirthRecord, DecodeError> {
         let mut reader = Reader::new(bytes);
         let cluster = reader.u128()?;
-        let length = reader.count(1)?;
+        let length = bounded(reader.count(1)?, NAME_BYTES_MAX)?;
         let name = reader.bytes(length)?;
         let name = std::str::from_utf8(&name)
             .map_err(|_| DecodeError::NotText)?
             .to_owned();
         let members = reader.list(10, |r| Ok((NodeId(r.u16()?), DiskId(r.u64()?))))?;
+        bounded(members.len(), MEMBERS_MAX)?;
         reader.finish()?;
         Ok(BirthRecord {
             cluster,
@@ -326,6 +327,14 @@ impl Birth {
         let mut actions = vec![BirthAction::Store(record)];
         actions.extend(self.others().map(BirthAction::Announce));
         actions
+    }
+}
+
+fn bounded(length: usize, max: usize) -> Result<usize, DecodeError> {
+    if length > max {
+        Err(DecodeError::LengthTooLarge { length, left: max })
+    } else {
+        Ok(length)
     }
 }
 

@@ -5,6 +5,7 @@ use paxos::{Admin, Input, NodeId, Role};
 
 use crate::cluster::Shape;
 use crate::timed::{E, Timed};
+use crate::walks::number;
 
 fn five_with_load(leader: u16, seed: u64) -> Timed {
     let mut timed = Timed::led_by(leader, Shape::of(5, seed));
@@ -287,17 +288,14 @@ fn a_sole_replica_leads_at_once() {
 /// Anything may go wrong for a while; then a random quorum is healed and must agree.
 #[test]
 fn storms_end() {
-    let seeds = std::env::var("PAXOS_STORMS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(150);
+    let seeds = number("PAXOS_STORMS").unwrap_or(150);
     for seed in 0..seeds {
         storm(seed);
     }
 }
 
 fn storm(seed: u64) {
-    let nodes = if seed % 3 == 0 { 5 } else { 3 };
+    let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
     let mut timed = Timed::new(Shape::of(nodes, seed));
     timed.loss_percent = [0, 1, 10][timed.dice.below(3)];
     let mut dead = Vec::new();

@@ -2,6 +2,7 @@
 
 mod birth;
 mod cluster;
+mod codec;
 mod describe;
 mod golden;
 mod liveness;

@@ -172,7 +172,9 @@ impl Walk {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
+/// A knob of a test, from the environment.
+#[allow(clippy::disallowed_methods)] // The core is not asked; the test is.
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 

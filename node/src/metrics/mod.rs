@@ -48,15 +48,22 @@ pub struct Metrics {
     pub proposals_failed: Counter,
     /// Changes of the leader that this replica saw.
     pub leader_changes: Counter,
-    /// Bytes queued for each peer.
-    pub peer_sent_bytes: Family<OwnedLabel, Counter>,
-    /// Bytes received from each peer.
-    pub peer_received_bytes: Family<OwnedLabel, Counter>,
+    peer_sent_bytes: Family<OwnedLabel, Counter>,
+    peer_received_bytes: Family<OwnedLabel, Counter>,
     /// Client connections that were ended by this side, by reason.
     pub connections_refused: Family<Label, Counter>,
     /// Batches of the reactor.
     pub batches: Counter,
     standing: Standing,
+}
+
+/// Bytes to and from one peer.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Queued for it.
+    pub sent: Counter,
+    /// Received from it.
+    pub received: Counter,
 }
 
 /// Gauges that a report sets.
@@ -129,6 +136,15 @@ impl Metrics {
         network.register("peer_up", "Whether the link to a peer stands", s.peer_up.clone());
     }
 
+    /// The counts of the traffic with one peer.
+    pub fn traffic(&self, peer: u16) -> Traffic {
+        let label = peer_label(peer);
+        Traffic {
+            sent: self.peer_sent_bytes.get_or_create_owned(&label),
+            received: self.peer_received_bytes.get_or_create_owned(&label),
+        }
+    }
+
     /// Sets what only the reactor knows.
     pub fn set(&self, report: &Report) {
         let s = &self.standing;
@@ -168,8 +184,7 @@ impl Metrics {
     }
 }
 
-/// The label of a peer's figures.
-pub(crate) fn peer_label(node: u16) -> OwnedLabel {
+fn peer_label(node: u16) -> OwnedLabel {
     [("peer", node.to_string())]
 }
 

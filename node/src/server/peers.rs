@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use net::mesh::{Greeting, Mesh, MeshOptions, PeerEvent};
@@ -14,10 +15,12 @@ use tokio::sync::mpsc;
 use crate::config::ServeConfig;
 use crate::engine::Input;
 use crate::failure::with_causes;
-use crate::metrics::{Metrics, peer_label};
+use crate::metrics::{Metrics, Traffic};
 
 /// Messages received from peers and not handled; beyond that the links are not read.
 const RECEIVED_MAX: usize = 256;
+/// Between two lines of the log against the same peer.
+const BETWEEN_QUARRELS: Duration = Duration::from_secs(5);
 
 /// What this replica says of itself. It changes at its birth and then no more.
 #[derive(Clone, Debug)]
@@ -88,8 +91,10 @@ pub(crate) struct Peers {
     known: BTreeMap<u16, Known>,
     /// The present link of each peer that takes part.
     links: BTreeMap<u16, u64>,
-    /// What was last said against each peer, so that the log says it once.
-    quarrels: BTreeMap<u16, String>,
+    /// When something was last said against each peer; it dials again and again.
+    quarrels: BTreeMap<u16, Instant>,
+    /// By peer, looked up once: a label costs more than a count.
+    traffic: BTreeMap<u16, Traffic>,
     metrics: Arc<Metrics>,
     sent: bool,
 }
@@ -118,6 +123,7 @@ impl Peers {
             known: BTreeMap::new(),
             links: BTreeMap::new(),
             quarrels: BTreeMap::new(),
+            traffic: BTreeMap::new(),
             metrics,
             sent: false,
         }
@@ -161,7 +167,7 @@ impl Peers {
         if self.links.get(&peer) != Some(&link) {
             return None;
         }
-        self.metrics.peer_received_bytes.get_or_create(&peer_label(peer)).inc_by(body.len() as u64);
+        self.traffic(peer).received.inc_by(body.len() as u64);
         match Message::decode(body) {
             Ok(message) => Some(Input::Peer { from: NodeId(peer), link, message }),
             Err(error) => {
@@ -205,9 +211,11 @@ impl Peers {
     }
 
     fn quarrel(&mut self, peer: u16, reason: String) {
-        if self.quarrels.get(&peer) != Some(&reason) {
+        let now = Instant::now();
+        let recent = self.quarrels.get(&peer).is_some_and(|last| now < *last + BETWEEN_QUARRELS);
+        if !recent {
             tracing::warn!(peer, reason, "peer refused");
-            self.quarrels.insert(peer, reason);
+            self.quarrels.insert(peer, now);
         }
     }
 
@@ -224,9 +232,13 @@ impl Peers {
         for peer in &envelope.to {
             // Lost if the peer is down or its queue is full: it asks again.
             self.mesh.send(&[peer.0], &frame);
-            self.metrics.peer_sent_bytes.get_or_create(&peer_label(peer.0)).inc_by(bytes);
+            self.traffic(peer.0).sent.inc_by(bytes);
         }
         self.sent = true;
+    }
+
+    fn traffic(&mut self, peer: u16) -> &Traffic {
+        self.traffic.entry(peer).or_insert_with(|| self.metrics.traffic(peer))
     }
 
     /// Writes what was queued since the last time, one call for each peer.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::mesh::PeerEvent;
-use paxos::{Admin, MonoTime, NodeId, Role, RoleChange};
+use paxos::{MonoTime, NodeId, Role, RoleChange};
 use tokio::time::{Instant, Sleep};
 
 use crate::clock::{Clock, micros};
@@ -44,7 +44,7 @@ const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// Between two slices of the background check of the files.
 const CHECK_PAUSE: Duration = Duration::from_millis(1);
 /// How long the end may take before it happens anyway.
-const END_PATIENCE: Duration = Duration::from_secs(4);
+const END_PATIENCE: Duration = Duration::from_secs(3);
 /// How long clients have to read the last answers.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
@@ -156,6 +156,7 @@ impl Reactor {
         let now = self.now();
         self.take_peers(now);
         self.take_inbox(now)?;
+        self.take_durable()?;
         if now.mono >= self.engine.next_wake() {
             self.engine.handle(now, Input::Tick, &mut self.out);
         }
@@ -236,11 +237,17 @@ impl Reactor {
         loop {
             self.engine.finish(now, &mut self.out);
             self.act(now)?;
-            let now = self.now();
-            let Some(seq) = self.wal.durable()? else { break };
-            self.engine.handle(now, Input::Durable { seq }, &mut self.out);
+            if !self.take_durable()? && self.out.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// Tells the engine how far the log is durable, if that has changed.
+    fn take_durable(&mut self) -> Result<bool, Failure> {
+        let Some(seq) = self.wal.durable()? else { return Ok(false) };
+        self.engine.handle(self.now(), Input::Durable { seq }, &mut self.out);
+        Ok(true)
     }
 
     fn act(&mut self, now: Now) -> Result<(), Failure> {
@@ -267,6 +274,10 @@ impl Reactor {
     fn run_effects(&mut self, now: Now) -> Result<(), Failure> {
         for effect in &mut self.out.effects {
             if let Effect::Reply { response, .. } = effect {
+                use net::ResponseBody::{NotLeader, Unavailable, Unknown};
+                if matches!(response.body, NotLeader { .. } | Unavailable { .. } | Unknown { .. }) {
+                    self.metrics.proposals_failed.inc();
+                }
                 self.standing.name_leader(&mut response.body, &self.peers);
             }
         }
@@ -361,7 +372,6 @@ impl Reactor {
     fn begin_end(&mut self, now: Now) {
         self.desk.enter(Phase::Stopping);
         self.pace.end = Some(MonoTime(now.mono.0 + micros(END_PATIENCE)));
-        self.engine.handle(now, Input::Admin(Admin::TransferAny), &mut self.out);
         self.engine.handle(now, Input::ShuttingDown, &mut self.out);
     }
 

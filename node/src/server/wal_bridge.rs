@@ -19,7 +19,7 @@ use crate::server::desk::LogReport;
 use crate::server::inbox::{Event, Inbox};
 
 /// How long the end waits for jobs that use the log.
-const JOBS_PATIENCE: Duration = Duration::from_secs(1);
+const JOBS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Who writes a batch to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -85,6 +85,8 @@ pub struct Core {
     pub(crate) vote: Vote,
     /// Cluster time as of `published`.
     pub(crate) clock: ClusterClock,
+    /// The disk holds the chosen value of every slot up to here; at most `published`.
+    pub(crate) settled: Slot,
     /// What was handed to the driver; at most chosen.
     pub(crate) published: Slot,
     pub(crate) applied: Slot,
@@ -143,6 +145,7 @@ impl Core {
             durable: Durable::default(),
             vote: Vote::default(),
             clock: recovered.clock,
+            settled: recovered.chosen,
             published: recovered.chosen,
             applied: recovered.applied,
             needed: Slot(1),
@@ -183,6 +186,14 @@ impl Core {
             Part::Leader(leadership) => Some(leadership.stamper.peek(now)),
             _ => None,
         }
+    }
+
+    /// The local log, read from disk, gives the chosen value of every slot up to here. Above, a
+    /// slot may be chosen by the others' disks while the own one still holds an older value: who
+    /// reads the log to apply or to serve must stop here.
+    #[must_use]
+    pub fn settled(&self) -> Slot {
+        self.settled
     }
 
     pub(crate) fn own(&self) -> NodeId {

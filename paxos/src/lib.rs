@@ -3,6 +3,41 @@
 //! A driver feeds [`Core::step`] with what happened and carries out what the [`Outbox`] asks for.
 //! Whatever must not leave before the disk has it waits inside the core, so the driver has one
 //! rule: write `wal` in order and report truly what is durable. `PROTOCOL.md` tells the protocol.
+//!
+//! A cluster of one, from its first tick to the first command agreed on:
+//!
+//! ```
+//! use paxos::{
+//!     ClusterId, Config, Core, DiskId, EntryKind, Identity, Input, Member, Membership, MonoTime,
+//!     NodeId, Outbox, Proposal, Recovered, Role, Slot,
+//! };
+//!
+//! let (node, disk) = (NodeId(1), DiskId(7));
+//! let membership = Membership { epoch: 1, members: vec![Member { node, disk }] };
+//! let identity = Identity { cluster: ClusterId(1), node, disk };
+//! let recovered = Recovered { first: Slot(1), ..Recovered::default() };
+//! let mut core = Core::new(Config::new(identity, membership), recovered, MonoTime(0));
+//!
+//! // The driver: writes what the core wants written, and says so. (Here the disk is instant.)
+//! let mut out = Outbox::default();
+//! let mut drive = |core: &mut Core, input: Input| {
+//!     core.step(MonoTime(0), input, &mut out);
+//!     while let Some(seq) = out.wal.last().map(|append| append.seq) {
+//!         out.wal.clear();
+//!         core.step(MonoTime(0), Input::WalDurable { seq }, &mut out);
+//!     }
+//!     std::mem::take(&mut out.chosen)
+//! };
+//!
+//! drive(&mut core, Input::Tick);
+//! assert_eq!(core.role(), Role::Leader);
+//!
+//! let payload = "acquire".into();
+//! let proposals = vec![Proposal { id: 1, kind: EntryKind::App, payload }];
+//! let chosen = drive(&mut core, Input::Propose { proposals, wall_ms: 0 });
+//! assert_eq!(chosen[0].slot, Slot(2), "behind the leader's own first entry");
+//! assert_eq!(&chosen[0].entry.payload()[..], b"acquire");
+//! ```
 
 pub mod ident;
 

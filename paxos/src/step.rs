@@ -112,7 +112,10 @@ impl Core {
                     }
                     self.following.ack_due |= self.vote.ballot == ballot;
                 }
-                Waiting::Settled { slot } => self.log.trim(self.config.chosen_tail_bytes, slot),
+                Waiting::Settled { slot } => {
+                    self.settled = self.settled.max(slot);
+                    self.log.trim(self.config.chosen_tail_bytes, self.settled);
+                }
                 Waiting::Snapshot { slot } => self.on_snapshot_marked(slot, out),
             }
         }

@@ -45,7 +45,7 @@ fn a_silent_leader_is_replaced() {
 }
 
 /// The leader lost its quorum, and only the hub reaches everybody.
-/// Source: Ng, Arora, Mandal, Rodrigues, "Omni-Paxos" (EuroSys 2023), quorum-loss scenario.
+/// Source: Ng, Haridi, Carbone, "Omni-Paxos" (EuroSys 2023), quorum-loss scenario.
 #[test]
 fn quorum_loss() {
     for seed in 0..10 {

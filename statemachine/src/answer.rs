@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use crate::file::File;
 use crate::lock::{Holder, Lock};
-use crate::name::Name;
+use crate::name::{Name, shortened};
 use crate::session::Session;
 use crate::state::State;
 use crate::{
@@ -174,7 +174,7 @@ fn read_plan(state: &State, name: &str, offset: u64, len: u32) -> Answer {
 
 fn no_such_file(file: &str) -> Answer {
     Answer::Refused(Refusal::NoSuchFile {
-        file: file.chars().take(64).collect(),
+        file: shortened(file),
     })
 }
 

@@ -45,14 +45,22 @@ pub(crate) fn check_file_name(name: &str) -> Result<(), Refusal> {
     file_name_fault(name).map_or(Ok(()), |reason| Err(bad_name(name, reason)))
 }
 
-/// Refusals are remembered, so a name of any length must not go into one whole.
 fn bad_name(name: &str, reason: NameFault) -> Refusal {
-    let shown = name.char_indices().map(|(at, c)| at + c.len_utf8());
-    let end = shown.take_while(|&end| end <= 64).last().unwrap_or(0);
     Refusal::BadName {
-        name: name[..end].to_owned(),
+        name: shortened(name),
         reason,
     }
+}
+
+/// The beginning of what was given as a name, no longer than a name may be: refusals are
+/// remembered, so what comes from outside must not go into one at any length.
+pub(crate) fn shortened(name: &str) -> String {
+    let ends = name.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends
+        .take_while(|&end| end <= NAME_BYTES_MAX)
+        .last()
+        .unwrap_or(0);
+    name[..end].to_owned()
 }
 
 #[cfg(test)]
@@ -87,6 +95,6 @@ mod tests {
         let Refusal::BadName { name, .. } = check_lock_name(&"€".repeat(100)).unwrap_err() else {
             panic!("not a bad name");
         };
-        assert_eq!(name, "€".repeat(21));
+        assert_eq!(name, "€".repeat(85));
     }
 }

@@ -126,9 +126,57 @@ impl Settings {
                 Settings::FILES_MAX
             ));
         }
+        // What is remembered or pending must fit into one encoded value, with room to spare.
+        for (what, value, max) in [
+            ("bytes of an append", self.append_bytes_max, 8 * MIB),
+            ("appends of a section", self.section_appends_max, 10_000_000),
+            ("files of a section", self.section_files_max, 10_000),
+            ("commands in flight", self.in_flight_max, 100_000),
+        ] {
+            if value > max {
+                return Err(format!("a limit of {value} {what} is more than {max}"));
+            }
+        }
         if self.in_flight_max == 0 || self.sessions_max == 0 {
             return Err("a limit of 0 sessions or commands leaves nothing to do".to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Settings), fault: Option<&str>) {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let found = settings.check().err();
+        assert_eq!(found.as_deref(), fault);
+        assert_eq!(
+            Settings::decode(&settings.encode()).is_ok(),
+            fault.is_none()
+        );
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused() {
+        check(|_| {}, None);
+        check(|s| s.files = 0, None);
+        check(
+            |s| s.files = 100_001,
+            Some("100001 files are more than 100000"),
+        );
+        let fault = "the default lease of 100 ms is outside 500 to 86400000 ms";
+        check(|s| s.default_lease_ms = 100, Some(fault));
+        let fault = "the default session ttl of 20000 ms is outside 30000 to 86400000 ms";
+        check(|s| s.ttl_ms_min = 30_000, Some(fault));
+        let fault = "the default lease of 20000 ms is outside 0 to 86400000 ms";
+        check(|s| s.lease_ms_min = 0, Some(fault));
+        let fault = "a limit of 8388609 bytes of an append is more than 8388608";
+        check(|s| s.append_bytes_max = 8 * MIB + 1, Some(fault));
+        let fault = "a limit of 0 sessions or commands leaves nothing to do";
+        check(|s| s.sessions_max = 0, Some(fault));
     }
 }

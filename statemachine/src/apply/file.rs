@@ -4,7 +4,7 @@ use crate::apply::Step;
 use crate::apply::presence::check_room;
 use crate::budget::{ANSWER_BYTES, FILE_BYTES};
 use crate::file::File;
-use crate::name::{Name, check_file_name, check_lock_name};
+use crate::name::{Name, check_file_name, check_lock_name, shortened};
 use crate::state::State;
 use crate::{Event, FileId, FileOp, Outcome, Refusal};
 
@@ -50,7 +50,7 @@ pub(crate) fn make(state: &mut State, step: &mut Step, id: FileId, file: &str, g
 pub(crate) fn remove(state: &mut State, step: &mut Step, file: &str) -> Result<Outcome, Refusal> {
     let Some(known) = state.files().get(file) else {
         return Err(Refusal::NoSuchFile {
-            file: file.chars().take(64).collect(),
+            file: shortened(file),
         });
     };
     // Only the holder of the guard can have appended to it.

@@ -5,7 +5,7 @@ use crate::apply::Step;
 use crate::apply::expiry;
 use crate::apply::numbered::Caller;
 use crate::lock::Holder;
-use crate::name::Name;
+use crate::name::{Name, shortened};
 use crate::state::State;
 use crate::{
     ClusterTime, Event, LostWhy, Measured, NotHeldWhy, Outcome, Refusal, SessionId, Token,
@@ -134,7 +134,7 @@ fn not_held(state: &State, session: SessionId, lock: &str, token: Token) -> Refu
             .map_or(NotHeldWhy::Unknown, |s| s.why_lost(token)),
     };
     Refusal::NotHeld {
-        lock: lock.to_owned(),
+        lock: shortened(lock),
         token,
         why,
     }

@@ -8,7 +8,7 @@ use crate::apply::hold::{extend_lease, held};
 use crate::apply::numbered::Caller;
 use crate::apply::presence::check_room;
 use crate::budget::{ANSWER_BYTES, PENDING_BYTES};
-use crate::name::Name;
+use crate::name::{Name, shortened};
 use crate::section::{Pending, Section};
 use crate::state::State;
 use crate::{Event, FileOp, FullPart, LostWhy, Measured, Outcome, Refusal, Token};
@@ -115,9 +115,4 @@ pub(crate) fn release(
         slot: step.slot,
         lengths,
     })
-}
-
-/// A name that may be of any length, as a refusal may remember it.
-fn shortened(name: &str) -> String {
-    name.chars().take(64).collect()
 }

@@ -283,3 +283,80 @@ fn lengths_that_lie() {
         );
     }
 }
+
+/// A name may arrive at any length that a command can have, and refusals are remembered: a
+/// session must not be able to have the service remember megabytes.
+#[test]
+fn long_names_are_not_remembered() {
+    let mut machine = Machine::decode_snapshot(&snapshot()).expect("it is sound");
+    let long = || "€".repeat(1_000_000);
+    let (token, mode) = (Token(1), LockMode::Exclusive);
+    let (file, data) = (long(), (&b"x"[..]).into());
+    let ops = [
+        Op::Renew {
+            lock: long(),
+            token,
+        },
+        Op::Acquire {
+            lock: long(),
+            lease_ms: None,
+            wait_ms: None,
+            mode,
+        },
+        Op::Append {
+            lock: "default".to_owned(),
+            token,
+            place: 3,
+            file,
+            data,
+        },
+        Op::Release {
+            lock: long(),
+            token,
+            count: 0,
+        },
+        Op::CreateFile {
+            file: long(),
+            guard: None,
+        },
+        Op::CreateFile {
+            file: "f".to_owned(),
+            guard: Some(long()),
+        },
+        Op::RemoveFile { file: long() },
+        Op::ForceRelease {
+            lock: long(),
+            token,
+            reason: String::new(),
+        },
+        Op::ForceRelease {
+            lock: "default".to_owned(),
+            token,
+            reason: long(),
+        },
+    ];
+    for (seq, op) in (10..).zip(ops) {
+        let (session, seq) = (SessionId(2), Seq(seq));
+        let command = Command::Session {
+            session,
+            seq,
+            done: Done::default(),
+            op,
+        };
+        let slot = Slot(machine.applied().0 + 1);
+        let at = At {
+            slot,
+            time: machine.time(),
+            wall_ms: 0,
+        };
+        let effects = machine.apply(at, Applied::Command(command));
+        let outcome = &effects.replies[0].outcome;
+        assert!(outcome.refusal().is_some(), "{seq}: {outcome:?}");
+        let bytes = outcome.encode().len();
+        assert!(
+            bytes < 350,
+            "{seq}: {} remembers {bytes} bytes",
+            outcome.refusal().unwrap().code()
+        );
+    }
+}

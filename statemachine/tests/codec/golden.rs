@@ -10,8 +10,8 @@ use std::path::Path;
 
 use statemachine::{
     Answer, Beat, BeatAnswer, BeatState, ClusterTime, Command, Done, FileFact, FileId, FullPart,
-    LockBeat, LockMode, Measured, NameFault, NotHeldWhy, Op, Outcome, Page, Query, Refusal,
-    SectionPart, Seq, SessionExpired, SessionId, Settings, Slot, Token,
+    LockBeat, LockMode, Machine, Measured, NameFault, NotHeldWhy, Op, Outcome, Page, Query,
+    Refusal, SectionPart, Seq, SessionExpired, SessionId, Settings, Slot, Token, VERSION,
 };
 
 #[test]
@@ -41,6 +41,17 @@ fn bytes_are_as_they_were() {
     let settings = Settings::default();
     assert_eq!(Settings::decode(&settings.encode()), Ok(settings.clone()));
     line(&mut found, &format!("{settings:?}"), &settings.encode());
+
+    // Two sessions, a lock with a section and a waiter, two files; its layout is told in
+    // `src/snapshot`.
+    let snapshot = crate::hostile::snapshot();
+    line(&mut found, "a snapshot", &snapshot);
+    let machine = Machine::decode_snapshot(&snapshot).expect("it is sound");
+    line(
+        &mut found,
+        "its hash",
+        &[&[VERSION][..], &machine.state_hash().to_le_bytes()].concat(),
+    );
 
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &found).expect("a writable file");

@@ -73,7 +73,7 @@ proptest! {
 }
 
 /// A state with something of everything in it.
-fn snapshot() -> Vec<u8> {
+pub(crate) fn snapshot() -> Vec<u8> {
     let mut machine = Machine::new();
     let settings = Settings {
         files: 2,

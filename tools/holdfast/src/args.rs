@@ -80,14 +80,16 @@ pub(crate) enum Verb {
     /// Show one lock, free ones too: holder, token, lease left, queue
     LockStatus {
         /// The lock's name
-        name: String,
+        #[arg(value_name = "NAME")]
+        lock: String,
     },
     /// List the sessions
     Sessions,
     /// Take a lock from its holder; kept in the log with the reason
     ForceRelease {
         /// The lock's name
-        name: String,
+        #[arg(value_name = "NAME")]
+        lock: String,
         /// The token of the grant to end
         #[arg(long)]
         token: u64,
@@ -98,7 +100,8 @@ pub(crate) enum Verb {
     /// Say whether a token is still the current one of a lock: exit 0 if so, else 3
     CheckToken {
         /// The lock's name
-        name: String,
+        #[arg(value_name = "NAME")]
+        lock: String,
         /// The token
         token: u64,
     },
@@ -122,7 +125,8 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
     /// The lock's name
-    pub(crate) name: String,
+    #[arg(value_name = "NAME")]
+    pub(crate) lock: String,
     /// How long the lock outlives the last sign of its holder
     #[arg(long, default_value = "20s", value_parser = positive_duration, value_name = "TIME")]
     pub(crate) lease: Duration,
@@ -194,7 +198,8 @@ pub(crate) enum FileVerb {
     /// Make an empty file
     Create {
         /// The file's name
-        name: String,
+        #[arg(value_name = "NAME")]
+        file: String,
         /// The lock that guards it [default: the one that bears its name]
         #[arg(long, value_name = "LOCK")]
         guard: Option<String>,
@@ -202,12 +207,14 @@ pub(crate) enum FileVerb {
     /// Remove a file
     Remove {
         /// The file's name
-        name: String,
+        #[arg(value_name = "NAME")]
+        file: String,
     },
     /// Describe one file
     Stat {
         /// The file's name
-        name: String,
+        #[arg(value_name = "NAME")]
+        file: String,
     },
 }
 
@@ -289,7 +296,7 @@ mod tests {
             panic!("not lock")
         };
         assert_eq!(
-            (lock.name.as_str(), lock.lease, lock.conflict),
+            (lock.lock.as_str(), lock.lease, lock.conflict),
             ("reports", Duration::from_secs(3), 7)
         );
         assert_eq!(lock.patience.limit(), Some(Duration::from_secs(60)));
@@ -299,6 +306,18 @@ mod tests {
 
     #[test]
     fn global_flags_stand_before_or_after_the_verb() {
+        for line in [
+            "--name ann lock a",
+            "lock a --name ann",
+            "lock-status a --name ann",
+            "file stat a --name ann",
+        ] {
+            assert_eq!(
+                parse(line).unwrap().global.name.as_deref(),
+                Some("ann"),
+                "{line}"
+            );
+        }
         for line in ["-o json --timeout 2s status", "status -o json --timeout 2s"] {
             let cli = parse(line).unwrap();
             assert_eq!(

@@ -50,20 +50,20 @@ async fn with_session(
     arguments: &LockArgs,
 ) -> Result<u8, Failure> {
     let LockArgs {
-        name,
+        lock,
         lease,
         patience,
         command,
         ..
     } = arguments;
     let held = tokio::select! {
-        held = Held::take(session, name, Some(*lease), patience.limit(), context.timeout) => held?,
+        held = Held::take(session, lock, Some(*lease), patience.limit(), context.timeout) => held?,
         signal = ending(signals) => return Ok(exit_code(signal)),
     };
     if command.is_empty() {
-        hold(context, name, &held, signals).await
+        hold(context, lock, &held, signals).await
     } else {
-        supervisor::run(context, name, &held, signals, command).await
+        supervisor::run(context, lock, &held, signals, command).await
     }
 }
 

@@ -262,6 +262,7 @@ impl Shell {
     /// Ends all sessions, and answers whatever still runs.
     async fn close_all(&self) {
         let timeout = self.context.timeout;
+        self.cancel_all(timeout.min(LAST_ANSWERS)).await;
         let closing = self
             .sessions
             .all()

@@ -17,14 +17,14 @@ pub(crate) async fn run(context: &Context, verb: Verb) -> Result<u8, Failure> {
         Verb::Cat(arguments) => cat::run(context, arguments).await,
         Verb::File(verb) => file::run(context, verb).await,
         Verb::Locks { prefix } => locks::list(context, prefix.unwrap_or_default()).await,
-        Verb::LockStatus { name } => locks::status(context, name).await,
+        Verb::LockStatus { lock } => locks::status(context, lock).await,
         Verb::Sessions => locks::sessions(context).await,
         Verb::ForceRelease {
-            name,
+            lock,
             token,
             reason,
-        } => locks::force_release(context, name, token, reason).await,
-        Verb::CheckToken { name, token } => locks::check_token(context, name, token).await,
+        } => locks::force_release(context, lock, token, reason).await,
+        Verb::CheckToken { lock, token } => locks::check_token(context, lock, token).await,
         Verb::Status { until_equal } => cluster::status(context, until_equal).await,
         Verb::Health => cluster::health(context).await,
         Verb::Lock(_) | Verb::Shell(_) | Verb::Completion { .. } => {

@@ -9,7 +9,7 @@ use client::clock::BootTime;
 use client::raw::{LostWhy, Notice, Session};
 use client::{Endpoint, Error};
 use serde_json::{Value, json};
-use statemachine::{LockMode, Op as Command, Outcome, Refusal, Seq, Token};
+use statemachine::{LockMode, Op as Command, Outcome, Refusal, Token};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Shell;
@@ -59,6 +59,16 @@ impl Shell {
                 };
                 Box::pin(async move { self.settle(kept, timeout).await })
             }
+            Op::Cancel { of } => {
+                let acquire = self.calls.borrow().acquire(&of);
+                let Some(acquire) = acquire else {
+                    return ended(Trouble::bad_request("field of: no acquire has this id"));
+                };
+                let cancel = Command::Cancel {
+                    seq: acquire.call.seq(),
+                };
+                self.start(acquire.session, id, cancel, endpoint, timeout, false)
+            }
             op => {
                 let session = match self.session(session, timeout).await {
                     Ok(session) => session,
@@ -78,21 +88,26 @@ impl Shell {
         endpoint: Option<Endpoint>,
         timeout: Duration,
     ) -> Running {
+        if let Op::KeepAlive { auto } = op {
+            return Box::pin(async move { keep_alive(&session, auto, timeout).await });
+        }
         let renew = !matches!(op, Op::Acquire { renew: false, .. });
-        let command = match op {
-            Op::KeepAlive { auto } => {
-                return Box::pin(async move { keep_alive(&session, auto, timeout).await });
-            }
-            Op::Cancel { of } => self
-                .seq_of_acquire(&of, &session)
-                .map(|seq| Command::Cancel { seq })
-                .ok_or("field of: no acquire of this id in this session"),
-            op => command(op, &session).ok_or("this op is none of a session"),
-        };
-        let command = match command {
-            Ok(command) => command,
-            Err(message) => return ended(Trouble::bad_request(message)),
-        };
+        match command(op, &session) {
+            Some(command) => self.start(session, id, command, endpoint, timeout, renew),
+            None => ended(Trouble::bad_request("this op is none of a session")),
+        }
+    }
+
+    /// Gives a command its number and sends it.
+    fn start(
+        self: Rc<Self>,
+        session: Rc<ShellSession>,
+        id: Id,
+        command: Command,
+        endpoint: Option<Endpoint>,
+        timeout: Duration,
+        renew: bool,
+    ) -> Running {
         let call = match endpoint {
             Some(endpoint) => session.raw.start_at(command, &endpoint),
             None => session.raw.start(command),
@@ -105,11 +120,6 @@ impl Shell {
         };
         self.calls.borrow_mut().started(&kept);
         Box::pin(async move { self.wait(kept, timeout).await })
-    }
-
-    fn seq_of_acquire(&self, of: &Id, session: &ShellSession) -> Option<Seq> {
-        let kept = self.calls.borrow().acquire(of)?;
-        (kept.session.raw.id() == session.raw.id()).then(|| kept.call.seq())
     }
 
     fn find_endpoint(&self, name: &str) -> Result<Endpoint, Trouble> {
@@ -218,6 +228,16 @@ impl Shell {
         };
         let (cancel, timeout) = (kept.session.raw.cancel(&kept.call), self.context.timeout);
         tokio::task::spawn_local(async move { cancel.wait(timeout).await });
+    }
+
+    /// Ends all waits for locks, so that none is granted when other sessions end.
+    pub(crate) async fn cancel_all(&self, timeout: Duration) {
+        let waiting = self.calls.borrow().waiting();
+        let cancels = waiting
+            .into_iter()
+            .map(|kept| kept.session.raw.cancel(&kept.call));
+        futures::future::join_all(cancels.map(|cancel| async move { cancel.wait(timeout).await }))
+            .await;
     }
 
     fn understand_reply(&self, kept: Kept, reply: Result<Outcome, Error>) -> Ending {

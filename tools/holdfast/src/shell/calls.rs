@@ -60,6 +60,15 @@ impl Calls {
             .cloned()
     }
 
+    /// Acquires that have no answer yet.
+    pub(crate) fn waiting(&self) -> Vec<Kept> {
+        self.acquires
+            .iter()
+            .filter(|kept| kept.call.answer().is_none())
+            .cloned()
+            .collect()
+    }
+
     /// Takes the unknown call of this id out of the books, to ask on.
     pub(crate) fn take_unknown(&mut self, id: &Id) -> Option<Kept> {
         let index = self.unknown.iter().rposition(|kept| kept.id == *id)?;

@@ -15,20 +15,20 @@ pub(crate) async fn run(context: &Context, verb: FileVerb) -> Result<(), Failure
             let rows: Vec<_> = all(context).await?.into_iter().map(FileRow::from).collect();
             context.output.rows(&rows)
         }
-        FileVerb::Create { name, guard } => {
+        FileVerb::Create { file, guard } => {
             change(
                 context,
                 Op::CreateFile {
-                    file: name.clone(),
+                    file: file.clone(),
                     guard,
                 },
             )
             .await?;
-            show_json(context, name).await
+            show_json(context, file).await
         }
-        FileVerb::Remove { name } => change(context, Op::RemoveFile { file: name }).await,
-        FileVerb::Stat { name } => {
-            let row = stat(context, name).await?;
+        FileVerb::Remove { file } => change(context, Op::RemoveFile { file }).await,
+        FileVerb::Stat { file } => {
+            let row = stat(context, file).await?;
             context.output.rows(&[row])
         }
     }

@@ -99,7 +99,10 @@ fn documented() -> Vec<(String, u8)> {
     let (_, table) = page.split_once("## Codes").expect("a section on codes");
     let table = table.split("\n## ").next().unwrap_or(table);
     let mut rows = Vec::new();
-    for line in table.lines().filter(|line| line.starts_with("| `")) {
+    for line in table
+        .lines()
+        .filter(|line| line.starts_with("| `") && !line.starts_with("| `code`"))
+    {
         let mut cells = line.split('|').map(str::trim).skip(1);
         let (codes, rc) = (cells.next().expect("codes"), cells.next().expect("an rc"));
         for code in codes.split(", ") {

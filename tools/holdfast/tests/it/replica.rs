@@ -104,10 +104,13 @@ fn serve(data: &Path, client: &str, flags: &[&str]) -> (Child, String) {
     (process, address)
 }
 
-/// The node program of this workspace, built if it is not.
+/// The node program: of `HOLDFAST_TEST_BINARIES` if that is set, else of this workspace, built if it is not.
 fn node_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
+        if let Some(folder) = std::env::var_os("HOLDFAST_TEST_BINARIES") {
+            return Path::new(&folder).join("node");
+        }
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "-p", "node", "--bin", "node"]);
         let folder = Path::new(env!("CARGO_BIN_EXE_holdfast"))

@@ -126,8 +126,8 @@ fn sigterm_closes_all_and_answers_what_waits() {
     kill_process(Pid::from_child(&shell.process), Signal::TERM).expect("SIGTERM");
     let answer = shell.hear();
     assert_eq!(
-        (&answer["id"], &answer["ok"]),
-        (&json!(3), &json!(false)),
+        (&answer["id"], &answer["code"]),
+        (&json!(3), &json!("cancelled")),
         "{answer}"
     );
     assert_eq!(shell.process.wait().expect("its end").code(), Some(0));

@@ -23,7 +23,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(matches) => matches,
         Err(error) => {
             // `--help` and `--version` come here too and are no failure.
-            let code = if error.use_stderr() { ExitCode::from(Exit::Usage) } else { ExitCode::SUCCESS };
+            let code = if error.use_stderr() {
+                ExitCode::from(Exit::Usage)
+            } else {
+                ExitCode::SUCCESS
+            };
             let _ = error.print();
             return code;
         }
@@ -52,7 +56,10 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve_command())
         .subcommand(dev_command())
-        .subcommand(Command::new("demo").about("Shows the main job with real processes, in under 30 seconds"))
+        .subcommand(
+            Command::new("demo")
+                .about("Shows the main job with real processes, in under 30 seconds"),
+        )
 }
 
 fn serve_command() -> Command {
@@ -123,19 +130,27 @@ fn dev_options(matches: &ArgMatches) -> dev::Options {
         replicas: *matches.get_one("replicas").expect("it has a default"),
         data: matches.get_one::<PathBuf>("data").cloned(),
         base_port: *matches.get_one("base-port").expect("it has a default"),
-        command: matches.get_many::<OsString>("command").unwrap_or_default().cloned().collect(),
+        command: matches
+            .get_many::<OsString>("command")
+            .unwrap_or_default()
+            .cloned()
+            .collect(),
     }
 }
 
 fn serve(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let (config, shown) = configure(matches, |name| std::env::var(name).ok())?;
     if matches.get_flag("print-config") {
-        print_config(&shown).map_err(|e| Failure::new(Exit::Other, format!("standard output: {e}")))?;
+        print_config(&shown)
+            .map_err(|e| Failure::new(Exit::Other, format!("standard output: {e}")))?;
         return Ok(ExitCode::SUCCESS);
     }
     let _logging = logging::start(config.log_format, &config.log_level);
     if !lifeline::hold() {
-        return Err(Failure::new(Exit::Other, "whoever started this replica is gone"));
+        return Err(Failure::new(
+            Exit::Other,
+            "whoever started this replica is gone",
+        ));
     }
     server::serve(config).map(|()| ExitCode::SUCCESS)
 }
@@ -144,10 +159,15 @@ fn configure(
     matches: &ArgMatches,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<(ServeConfig, Vec<Shown>), UsageError> {
-    let given = SETTINGS.iter().filter_map(|s| Some((s.name, matches.get_one::<String>(s.name)?.clone())));
+    let given = SETTINGS
+        .iter()
+        .filter_map(|s| Some((s.name, matches.get_one::<String>(s.name)?.clone())));
     let mut layers = Layers::new(given.collect::<BTreeMap<_, _>>(), &variable);
     let from_environment = variable(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-    let file = matches.get_one::<PathBuf>("config").cloned().or(from_environment.map(PathBuf::from));
+    let file = matches
+        .get_one::<PathBuf>("config")
+        .cloned()
+        .or(from_environment.map(PathBuf::from));
     if let Some(file) = &file {
         layers.read_file(Path::new(file))?;
     }
@@ -173,10 +193,18 @@ mod tests {
 
     #[track_caller]
     fn files(arguments: &[&str], variable: Option<&str>) -> Result<u32, String> {
-        let matches = command().try_get_matches_from(arguments).map_err(|e| e.kind().to_string())?;
+        let matches = command()
+            .try_get_matches_from(arguments)
+            .map_err(|e| e.kind().to_string())?;
         let matches = matches.subcommand_matches("serve").expect("serve");
-        let variable = |name: &str| variable.filter(|_| name == "HOLDFAST_FILES").map(str::to_owned);
-        configure(matches, variable).map(|(config, _)| config.files).map_err(|e| e.to_string())
+        let variable = |name: &str| {
+            variable
+                .filter(|_| name == "HOLDFAST_FILES")
+                .map(str::to_owned)
+        };
+        configure(matches, variable)
+            .map(|(config, _)| config.files)
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -184,7 +212,10 @@ mod tests {
         assert_eq!(files(&["node", "serve"], None), Ok(100));
         assert_eq!(files(&["node", "serve"], Some("7")), Ok(7));
         assert_eq!(files(&["node", "serve", "--files", "3"], Some("7")), Ok(3));
-        assert_eq!(files(&["node", "serve", "--files=-3"], None), Err("--files: `-3` is not a whole number".into()));
+        assert_eq!(
+            files(&["node", "serve", "--files=-3"], None),
+            Err("--files: `-3` is not a whole number".into())
+        );
     }
 
     #[test]

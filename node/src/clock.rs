@@ -17,7 +17,9 @@ impl Clock {
     /// A clock that reads 0 now.
     #[allow(clippy::new_without_default, reason = "making one reads the time")]
     pub fn new() -> Clock {
-        Clock { start: Instant::now() }
+        Clock {
+            start: Instant::now(),
+        }
     }
 
     /// Microseconds since the clock was made.
@@ -34,7 +36,9 @@ impl Clock {
 
     /// Milliseconds since 1970 by the wall clock, for people only; 0 if it stands before that.
     pub fn wall_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64)
     }
 }
 

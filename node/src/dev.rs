@@ -49,7 +49,8 @@ async fn run_cluster(options: &Options) -> Result<ExitCode, Failure> {
         Some(path) => Folder::lasting(path),
         None => Folder::temporary(),
     };
-    let folder = folder.map_err(|e| Failure::new(Exit::DataRefused, format!("data folder: {e}")))?;
+    let folder =
+        folder.map_err(|e| Failure::new(Exit::DataRefused, format!("data folder: {e}")))?;
     let mut stop = Stop::catch()?;
     let layout = Layout {
         replicas: options.replicas,
@@ -78,7 +79,11 @@ fn introduce(options: &Options, cluster: &Cluster, folder: &Folder) {
     for child in &cluster.children {
         text += &format!(
             "replica {}  client {}  http {}  pid {}  data {}\n",
-            child.id, child.client, child.http, child.pid().unwrap_or(0), short(&child.data)
+            child.id,
+            child.client,
+            child.http,
+            child.pid().unwrap_or(0),
+            short(&child.data)
         );
     }
     if !options.command.is_empty() {
@@ -93,8 +98,14 @@ fn introduce(options: &Options, cluster: &Cluster, folder: &Folder) {
     text += "\nIn another terminal:\n";
     text += &format!("  holdfast{endpoints} status\n");
     text += &format!("  holdfast{endpoints} append file_0 hello\n");
-    text += &format!("  holdfast{endpoints} lock default -- sh -c 'echo holding token $HOLDFAST_TOKEN; sleep 5'\n");
-    let fate = if folder.is_temporary() { "removes the data" } else { "keeps the data" };
+    text += &format!(
+        "  holdfast{endpoints} lock default -- sh -c 'echo holding token $HOLDFAST_TOKEN; sleep 5'\n"
+    );
+    let fate = if folder.is_temporary() {
+        "removes the data"
+    } else {
+        "keeps the data"
+    };
     text += &format!("\nCtrl-C stops the replicas and {fate}.\n");
     print!("{text}");
 }
@@ -118,10 +129,19 @@ async fn until_signal(cluster: &mut Cluster, stop: &mut Stop) -> Result<ExitCode
 }
 
 /// Runs the command and returns its exit code.
-async fn beside_command(options: &Options, cluster: &mut Cluster, stop: &mut Stop) -> Result<ExitCode, Failure> {
-    let [program, arguments @ ..] = options.command.as_slice() else { unreachable!("there is a command") };
+async fn beside_command(
+    options: &Options,
+    cluster: &mut Cluster,
+    stop: &mut Stop,
+) -> Result<ExitCode, Failure> {
+    let [program, arguments @ ..] = options.command.as_slice() else {
+        unreachable!("there is a command")
+    };
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).env("HOLDFAST_ENDPOINTS", cluster.endpoints()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .env("HOLDFAST_ENDPOINTS", cluster.endpoints())
+        .kill_on_drop(true);
     let mut process = match command.spawn() {
         Ok(process) => process,
         Err(error) => {
@@ -150,8 +170,13 @@ async fn beside_command(options: &Options, cluster: &mut Cluster, stop: &mut Sto
 
 /// As a shell has it: the command's own, or 128 and the signal that ended it.
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|number| 128 + number));
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Other as u8))
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|number| 128 + number));
+    ExitCode::from(
+        code.and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(Exit::Other as u8),
+    )
 }
 
 /// The signals that end `dev`.
@@ -163,7 +188,8 @@ struct Stop {
 
 impl Stop {
     fn catch() -> Result<Stop, Failure> {
-        let caught = |kind| signal(kind).map_err(|e| Failure::new(Exit::Other, format!("signals: {e}")));
+        let caught =
+            |kind| signal(kind).map_err(|e| Failure::new(Exit::Other, format!("signals: {e}")));
         Ok(Stop {
             interrupt: caught(SignalKind::interrupt())?,
             terminate: caught(SignalKind::terminate())?,

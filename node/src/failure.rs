@@ -37,7 +37,10 @@ pub struct Failure {
 impl Failure {
     /// An end with this code and reason.
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into() }
+        Failure {
+            exit,
+            message: message.into(),
+        }
     }
 }
 

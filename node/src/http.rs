@@ -44,7 +44,10 @@ pub struct Pages {
 
 /// Serves the pages until the runtime ends.
 pub async fn run(listener: TcpListener, pages: Pages) {
-    let listener = Bounded { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+    let listener = Bounded {
+        listener,
+        permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+    };
     if let Err(error) = axum::serve(listener, router(pages)).await {
         tracing::error!(%error, "the HTTP port has stopped");
     }
@@ -76,7 +79,10 @@ async fn livez(State(pages): State<Pages>) -> Response {
     match pages.desk.phase() {
         Phase::Serving => match pages.desk.report(false).await {
             Some(_) => plain(StatusCode::OK, "ok\n"),
-            None => plain(StatusCode::SERVICE_UNAVAILABLE, "the replica does not answer\n"),
+            None => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the replica does not answer\n",
+            ),
         },
         _ => plain(StatusCode::OK, "ok\n"),
     }
@@ -86,7 +92,10 @@ async fn livez(State(pages): State<Pages>) -> Response {
 async fn readyz(State(pages): State<Pages>) -> Response {
     match not_ready(&pages).await {
         None => plain(StatusCode::OK, "ready\n"),
-        Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        Some(why) => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {why}\n"),
+        ),
     }
 }
 
@@ -115,11 +124,22 @@ async fn status(State(pages): State<Pages>) -> Response {
     };
     let body = match (&report, phase) {
         (Some(report), phase) => status_json(report, &phase),
-        (None, Phase::Unborn { waits_for }) => json!({"v": 1, "phase": "unborn", "waits_for": waits_for}),
+        (None, Phase::Unborn { waits_for }) => {
+            json!({"v": 1, "phase": "unborn", "waits_for": waits_for})
+        }
         (None, phase) => json!({"v": 1, "phase": phase_name(&phase)}),
     };
-    let code = if report.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+    let code = if report.is_some() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        code,
+        [(header::CONTENT_TYPE, "application/json")],
+        format!("{body}\n"),
+    )
+        .into_response()
 }
 
 /// Numbers of 64 bits and more that name something are written as text: JSON's stop at 2^53.
@@ -170,7 +190,12 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 }
 
 fn plain(code: StatusCode, text: impl Into<String>) -> Response {
-    (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text.into()).into_response()
+    (
+        code,
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+        text.into(),
+    )
+        .into_response()
 }
 
 /// Accepts so many connections at once and gives each its time.
@@ -184,12 +209,24 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Mortal, SocketAddr) {
-        let permit = self.permits.clone().acquire_owned().await.expect("never closed");
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
                     let end = Box::pin(tokio::time::sleep(CONNECTION_LIFE));
-                    return (Mortal { stream, end, _permit: permit }, from);
+                    return (
+                        Mortal {
+                            stream,
+                            end,
+                            _permit: permit,
+                        },
+                        from,
+                    );
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept HTTP connections");
@@ -221,24 +258,38 @@ impl Mortal {
 }
 
 impl AsyncRead for Mortal {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         self.check(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Mortal {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         self.check(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         self.check(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

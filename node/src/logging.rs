@@ -34,14 +34,22 @@ pub struct Logging {
 pub fn start(format: LogFormat, level: &str) -> Logging {
     let (queue, items) = sync_channel(QUEUED_LINES_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
-    let lines = Lines { queue: queue.clone(), dropped: dropped.clone() };
+    let lines = Lines {
+        queue: queue.clone(),
+        dropped: dropped.clone(),
+    };
     let writer = std::thread::Builder::new().name("log-lines".into());
     // Without the thread every line is dropped at once; a replica can still serve.
     let _ = writer.spawn(move || write_lines(&items, &dropped));
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(lines);
     let _ = match format {
-        LogFormat::Text => builder.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder
+            .with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     Logging { queue }
@@ -72,7 +80,10 @@ fn write_lines(items: &Receiver<Item>, dropped: &AtomicU64) {
         };
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(io::stderr(), "{lost} log lines dropped: standard error was not read in time");
+            let _ = writeln!(
+                io::stderr(),
+                "{lost} log lines dropped: standard error was not read in time"
+            );
         }
     }
 }

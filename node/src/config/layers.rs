@@ -70,7 +70,11 @@ impl Layers {
             .filter_map(|setting| Some((setting.name, variable(&setting.variable())?)))
             .filter(|(_, value)| !value.is_empty())
             .collect();
-        Layers { flags, environment, ..Layers::default() }
+        Layers {
+            flags,
+            environment,
+            ..Layers::default()
+        }
     }
 
     /// Reads the configuration file at `path` into its layer.
@@ -79,10 +83,15 @@ impl Layers {
     ///
     /// Refuses a file that cannot be read, is not TOML, or holds a key that is no setting.
     pub fn read_file(&mut self, path: &Path) -> Result<(), UsageError> {
-        let complain = |what: String| UsageError(format!("configuration file {}: {what}", path.display()));
-        let length = std::fs::metadata(path).map_err(|e| complain(e.to_string()))?.len();
+        let complain =
+            |what: String| UsageError(format!("configuration file {}: {what}", path.display()));
+        let length = std::fs::metadata(path)
+            .map_err(|e| complain(e.to_string()))?
+            .len();
         if length > FILE_BYTES_MAX {
-            return Err(complain(format!("{length} bytes, more than {FILE_BYTES_MAX}")));
+            return Err(complain(format!(
+                "{length} bytes, more than {FILE_BYTES_MAX}"
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(|e| complain(e.to_string()))?;
         self.file = parse_file(&text).map_err(complain)?;
@@ -113,7 +122,12 @@ fn parse_file(text: &str) -> Result<BTreeMap<&'static str, String>, String> {
         let value = match value {
             toml::Value::String(text) => text,
             toml::Value::Integer(number) => number.to_string(),
-            other => return Err(format!("`{key}` is a {}, expected a string or a number", other.type_str())),
+            other => {
+                return Err(format!(
+                    "`{key}` is a {}, expected a string or a number",
+                    other.type_str()
+                ));
+            }
         };
         found.insert(setting.name, value);
     }

@@ -27,10 +27,16 @@ impl fmt::Display for Peer {
 ///
 /// Says in words which item is wrong and what was expected.
 pub fn parse_peers(text: &str) -> Result<Vec<Peer>, String> {
-    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let items = text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty());
     let mut peers = items.map(parse_peer).collect::<Result<Vec<_>, _>>()?;
     if peers.len() > REPLICAS_MAX {
-        return Err(format!("{} replicas named, at most {REPLICAS_MAX} are possible", peers.len()));
+        return Err(format!(
+            "{} replicas named, at most {REPLICAS_MAX} are possible",
+            peers.len()
+        ));
     }
     let mut ids = BTreeSet::new();
     let mut addresses = BTreeSet::new();
@@ -50,7 +56,10 @@ fn parse_peer(item: &str) -> Result<Peer, String> {
     let (id, address) = item
         .split_once('=')
         .ok_or_else(|| format!("`{item}` is not of the form ID=HOST:PORT"))?;
-    Ok(Peer { id: parse_id(id.trim())?, address: parse_address(address.trim())? })
+    Ok(Peer {
+        id: parse_id(id.trim())?,
+        address: parse_address(address.trim())?,
+    })
 }
 
 /// Reads a replica's number.
@@ -74,7 +83,11 @@ pub fn parse_address(text: &str) -> Result<String, String> {
     let complain = || format!("`{text}` is not of the form HOST:PORT");
     let (host, port) = text.rsplit_once(':').ok_or_else(complain)?;
     let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    if host.is_empty() || bare_v6 || host.contains(char::is_whitespace) || port.parse::<u16>().is_err() {
+    if host.is_empty()
+        || bare_v6
+        || host.contains(char::is_whitespace)
+        || port.parse::<u16>().is_err()
+    {
         return Err(complain());
     }
     Ok(text.to_owned())
@@ -87,7 +100,11 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &str) {
         let found = match parse_peers(text) {
-            Ok(peers) => peers.iter().map(Peer::to_string).collect::<Vec<_>>().join(" "),
+            Ok(peers) => peers
+                .iter()
+                .map(Peer::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
             Err(why) => format!("refused: {why}"),
         };
         assert_eq!(found, expected);
@@ -97,20 +114,35 @@ mod tests {
     fn lists_are_read_and_sorted() {
         check("", "");
         check("1=a:1", "1=a:1");
-        check("3=c:3, 1=[::1]:7411 ,2=10.0.0.2:7412,", "1=[::1]:7411 2=10.0.0.2:7412 3=c:3");
+        check(
+            "3=c:3, 1=[::1]:7411 ,2=10.0.0.2:7412,",
+            "1=[::1]:7411 2=10.0.0.2:7412 3=c:3",
+        );
     }
 
     #[test]
     fn bad_lists_are_refused_with_the_item() {
         check("a:1", "refused: `a:1` is not of the form ID=HOST:PORT");
-        check("0=a:1", "refused: `0` is not a replica's number, 1 to 65535");
-        check("65536=a:1", "refused: `65536` is not a replica's number, 1 to 65535");
+        check(
+            "0=a:1",
+            "refused: `0` is not a replica's number, 1 to 65535",
+        );
+        check(
+            "65536=a:1",
+            "refused: `65536` is not a replica's number, 1 to 65535",
+        );
         check("1=a", "refused: `a` is not of the form HOST:PORT");
         check("1=:7", "refused: `:7` is not of the form HOST:PORT");
         check("1=::1:7", "refused: `::1:7` is not of the form HOST:PORT");
-        check("1=a:99999", "refused: `a:99999` is not of the form HOST:PORT");
+        check(
+            "1=a:99999",
+            "refused: `a:99999` is not of the form HOST:PORT",
+        );
         check("1=a:1,1=b:1", "refused: replica 1 is named twice");
         check("1=a:1,2=a:1", "refused: address a:1 is named twice");
-        check("1=a:1,2=b:1,3=c:1,4=d:1,5=e:1,6=f:1,7=g:1,8=h:1", "refused: 8 replicas named, at most 7 are possible");
+        check(
+            "1=a:1,2=b:1,3=c:1,4=d:1,5=e:1,6=f:1,7=g:1,8=h:1",
+            "refused: 8 replicas named, at most 7 are possible",
+        );
     }
 }

@@ -12,7 +12,8 @@ use super::setting::{Setting, Shape, setting};
 /// Ports of replica 0: clients, peers, HTTP. A replica's own are these plus its id.
 const BASE_PORTS: [u32; 3] = [7400, 7410, 7420];
 
-const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(86_400);
+const LEASE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(500)..=Duration::from_secs(86_400);
 
 /// The form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,31 +87,56 @@ impl ServeConfig {
     ///
     /// Names the first setting that is wrong, what was written, where, and what was expected.
     pub fn resolve(layers: &Layers) -> Result<(ServeConfig, Vec<Shown>), UsageError> {
-        let mut take = Resolver { layers, shown: Vec::new() };
+        let mut take = Resolver {
+            layers,
+            shown: Vec::new(),
+        };
         let id = take.one("id", "1".into(), parse_id)?;
         let data = take.one("data", format!("./holdfast-data/{id}"), parse_path)?;
         let cluster = take.one("cluster", "holdfast".into(), parse_label)?;
         let peers = take.one("peers", String::new(), parse_peers)?;
-        let own = peers.iter().find(|peer| peer.id == id).map(|peer| peer.address.clone());
+        let own = peers
+            .iter()
+            .find(|peer| peer.id == id)
+            .map(|peer| peer.address.clone());
         if own.is_none() && !peers.is_empty() {
-            let named = peers.iter().map(|peer| peer.id.to_string()).collect::<Vec<_>>().join(", ");
+            let named = peers
+                .iter()
+                .map(|peer| peer.id.to_string())
+                .collect::<Vec<_>>()
+                .join(", ");
             return Err(take.complain("peers", format!("replica {id} itself is not among {named}")));
         }
         let prefer_lowest_id = take.one("prefer-leader", "none".into(), parse_policy)?;
-        let [client, peer, http] = BASE_PORTS.map(|base| format!("127.0.0.1:{}", base + u32::from(id)));
+        let [client, peer, http] =
+            BASE_PORTS.map(|base| format!("127.0.0.1:{}", base + u32::from(id)));
         let config = ServeConfig {
             listen_client: take.one("listen-client", client, parse_address)?,
             listen_peer: take.one("listen-peer", own.unwrap_or(peer), parse_address)?,
             listen_http: take.one("listen-http", http, parse_address)?,
             advertise_client: take.one("advertise-client", String::new(), parse_advertised)?,
             files: take.one("files", "100".into(), |text| parse_count(text, 0..=100_000))?,
-            default_lease: take.one("default-lease", "20s".into(), |text| parse_duration(text, LEASE))?,
-            default_ttl: take.one("default-ttl", "20s".into(), |text| parse_duration(text, LEASE))?,
-            election_timeout: take.one("election-timeout", "500ms".into(), |text| between_ms(text, 20, 60_000))?,
-            heartbeat: take.one("heartbeat", "50ms".into(), |text| between_ms(text, 2, 20_000))?,
-            max_clients: take.one("max-clients", "10000".into(), |text| parse_count(text, 1..=1_000_000))?,
-            snapshot_after_bytes: take.one("snapshot-after", "128MiB".into(), |text| parse_size(text, 64 << 10..=1 << 40))?,
-            keep_log_bytes: take.one("keep-log", "4GiB".into(), |text| parse_size(text, 1 << 20..=1 << 50))?,
+            default_lease: take.one("default-lease", "20s".into(), |text| {
+                parse_duration(text, LEASE)
+            })?,
+            default_ttl: take.one("default-ttl", "20s".into(), |text| {
+                parse_duration(text, LEASE)
+            })?,
+            election_timeout: take.one("election-timeout", "500ms".into(), |text| {
+                between_ms(text, 20, 60_000)
+            })?,
+            heartbeat: take.one("heartbeat", "50ms".into(), |text| {
+                between_ms(text, 2, 20_000)
+            })?,
+            max_clients: take.one("max-clients", "10000".into(), |text| {
+                parse_count(text, 1..=1_000_000)
+            })?,
+            snapshot_after_bytes: take.one("snapshot-after", "128MiB".into(), |text| {
+                parse_size(text, 64 << 10..=1 << 40)
+            })?,
+            keep_log_bytes: take.one("keep-log", "1GiB".into(), |text| {
+                parse_size(text, 1 << 20..=1 << 50)
+            })?,
             segment_bytes: take.one("segment-size", "64MiB".into(), parse_segment)?,
             log_format: take.one("log-format", "text".into(), parse_format)?,
             log_level: take.one("log-level", "info".into(), parse_level)?,
@@ -130,7 +156,10 @@ impl ServeConfig {
             return Err(take.complain("election-timeout", "less than four heartbeats".into()));
         }
         if self.advertise_client.is_none() && is_unspecified(&self.listen_client) {
-            let why = format!("clients cannot be told to connect to {}: give --advertise-client too", self.listen_client);
+            let why = format!(
+                "clients cannot be told to connect to {}: give --advertise-client too",
+                self.listen_client
+            );
             return Err(take.complain("listen-client", why));
         }
         Ok(())
@@ -155,15 +184,25 @@ impl Resolver<'_> {
             None => (default, Origin::Default),
         };
         let parsed = parse(&value).map_err(|why| self.complain(name, why))?;
-        self.shown.push(Shown { setting: setting(name), value, origin });
+        self.shown.push(Shown {
+            setting: setting(name),
+            value,
+            origin,
+        });
         Ok(parsed)
     }
 
     fn complain(&self, name: &str, why: String) -> UsageError {
-        let origin = self.layers.get(name).map_or(Origin::Default, |(_, origin)| origin);
+        let origin = self
+            .layers
+            .get(name)
+            .map_or(Origin::Default, |(_, origin)| origin);
         match origin {
             Origin::Flag => UsageError(format!("--{name}: {why}")),
-            other => UsageError(format!("--{name}: {why} ({})", other.describe(setting(name)))),
+            other => UsageError(format!(
+                "--{name}: {why} ({})",
+                other.describe(setting(name))
+            )),
         }
     }
 }
@@ -181,44 +220,69 @@ impl Shown {
 }
 
 fn is_unspecified(address: &str) -> bool {
-    address.parse::<std::net::SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
+    address
+        .parse::<std::net::SocketAddr>()
+        .is_ok_and(|address| address.ip().is_unspecified())
 }
 
 fn between_ms(text: &str, low: u64, high: u64) -> Result<Duration, String> {
-    parse_duration(text, Duration::from_millis(low)..=Duration::from_millis(high))
+    parse_duration(
+        text,
+        Duration::from_millis(low)..=Duration::from_millis(high),
+    )
 }
 
 fn parse_path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("a folder is needed".into()) } else { Ok(PathBuf::from(text)) }
+    if text.is_empty() {
+        Err("a folder is needed".into())
+    } else {
+        Ok(PathBuf::from(text))
+    }
 }
 
 fn parse_label(text: &str) -> Result<String, String> {
     let fits = (1..=64).contains(&text.len()) && !text.contains(|c: char| c.is_control());
-    if fits { Ok(text.to_owned()) } else { Err("a name of 1 to 64 bytes is needed".into()) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("a name of 1 to 64 bytes is needed".into())
+    }
 }
 
 fn parse_policy(text: &str) -> Result<bool, String> {
     match text {
         "none" => Ok(false),
         "lowest-id" => Ok(true),
-        _ => Err(format!("`{text}` is not a policy; there are `none` and `lowest-id`")),
+        _ => Err(format!(
+            "`{text}` is not a policy; there are `none` and `lowest-id`"
+        )),
     }
 }
 
 fn parse_advertised(text: &str) -> Result<Option<String>, String> {
-    if text.is_empty() { Ok(None) } else { parse_address(text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse_address(text).map(Some)
+    }
 }
 
 fn parse_segment(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text, 1 << 20..=1 << 30)?;
-    if bytes.is_multiple_of(4096) { Ok(bytes) } else { Err(format!("{text} is not a multiple of 4096 bytes")) }
+    if bytes.is_multiple_of(4096) {
+        Ok(bytes)
+    } else {
+        Err(format!("{text} is not a multiple of 4096 bytes"))
+    }
 }
 
 fn parse_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => Err(format!("`{text}` is not a format; there are `text` and `json`")),
+        _ => Err(format!(
+            "`{text}` is not a format; there are `text` and `json`"
+        )),
     }
 }
 

@@ -31,35 +31,125 @@ impl Setting {
 }
 
 const fn text(name: &'static str, value_name: &'static str, help: &'static str) -> Setting {
-    Setting { name, value_name, shape: Shape::Text, help }
+    Setting {
+        name,
+        value_name,
+        shape: Shape::Text,
+        help,
+    }
 }
 
 const fn number(name: &'static str, value_name: &'static str, help: &'static str) -> Setting {
-    Setting { name, value_name, shape: Shape::Number, help }
+    Setting {
+        name,
+        value_name,
+        shape: Shape::Number,
+        help,
+    }
 }
 
 /// Every setting, in the order of the help text.
 pub const SETTINGS: &[Setting] = &[
-    number("id", "ID", "This replica's number in the cluster, 1 to 65535 [default: 1]"),
-    text("data", "DIR", "Where this replica keeps its log, snapshots and files [default: ./holdfast-data/ID]"),
-    text("cluster", "NAME", "The cluster's label, chosen at its birth [default: holdfast]"),
-    text("peers", "1=HOST:PORT,2=...", "All replicas with the addresses that this one dials, itself included [default: it is alone]"),
-    text("prefer-leader", "POLICY", "`lowest-id`: the lowest live, caught-up id is handed leadership [default: none]"),
-    text("listen-client", "HOST:PORT", "Where clients connect; port 0 takes a free one [default: 127.0.0.1:7400+ID]"),
-    text("listen-peer", "HOST:PORT", "Where other replicas connect [default: this id's address in --peers, else 127.0.0.1:7410+ID]"),
-    text("listen-http", "HOST:PORT", "Where /metrics, /status, /livez and /readyz are [default: 127.0.0.1:7420+ID]"),
-    text("advertise-client", "HOST:PORT", "The address that clients are told [default: where it listens for them]"),
-    number("files", "N", "How many files file_0, file_1, ... a new cluster has [default: 100]"),
-    text("default-lease", "TIME", "The lease of a lock that names none, agreed by a new cluster [default: 20s]"),
-    text("default-ttl", "TIME", "The time to live of a session that names none, agreed by a new cluster [default: 20s]"),
-    text("election-timeout", "TIME", "Silence of the leader after which another one is looked for [default: 500ms]"),
-    text("heartbeat", "TIME", "How often a leader without work shows that it is there [default: 50ms]"),
-    number("max-clients", "N", "Client connections at most; further ones are closed at once [default: 10000]"),
-    text("snapshot-after", "SIZE", "Log written since the last snapshot that starts the next one [default: 128MiB]"),
-    text("keep-log", "SIZE", "Log kept at most for a replica that is away [default: 4GiB]"),
-    text("segment-size", "SIZE", "Size of one segment file of the log [default: 64MiB]"),
-    text("log-format", "text|json", "The form of the log lines on standard error [default: text]"),
-    text("log-level", "LEVEL", "error, warn, info, debug or trace, also by module [default: info]"),
+    number(
+        "id",
+        "ID",
+        "This replica's number in the cluster, 1 to 65535 [default: 1]",
+    ),
+    text(
+        "data",
+        "DIR",
+        "Where this replica keeps its log, snapshots and files [default: ./holdfast-data/ID]",
+    ),
+    text(
+        "cluster",
+        "NAME",
+        "The cluster's label, chosen at its birth [default: holdfast]",
+    ),
+    text(
+        "peers",
+        "1=HOST:PORT,2=...",
+        "All replicas with the addresses that this one dials, itself included [default: it is alone]",
+    ),
+    text(
+        "prefer-leader",
+        "POLICY",
+        "`lowest-id`: the lowest live, caught-up id is handed leadership [default: none]",
+    ),
+    text(
+        "listen-client",
+        "HOST:PORT",
+        "Where clients connect; port 0 takes a free one [default: 127.0.0.1:7400+ID]",
+    ),
+    text(
+        "listen-peer",
+        "HOST:PORT",
+        "Where other replicas connect [default: this id's address in --peers, else 127.0.0.1:7410+ID]",
+    ),
+    text(
+        "listen-http",
+        "HOST:PORT",
+        "Where /metrics, /status, /livez and /readyz are [default: 127.0.0.1:7420+ID]",
+    ),
+    text(
+        "advertise-client",
+        "HOST:PORT",
+        "The address that clients are told [default: where it listens for them]",
+    ),
+    number(
+        "files",
+        "N",
+        "How many files file_0, file_1, ... a new cluster has [default: 100]",
+    ),
+    text(
+        "default-lease",
+        "TIME",
+        "The lease of a lock that names none, agreed by a new cluster [default: 20s]",
+    ),
+    text(
+        "default-ttl",
+        "TIME",
+        "The time to live of a session that names none, agreed by a new cluster [default: 20s]",
+    ),
+    text(
+        "election-timeout",
+        "TIME",
+        "Silence of the leader after which another one is looked for [default: 500ms]",
+    ),
+    text(
+        "heartbeat",
+        "TIME",
+        "How often a leader without work shows that it is there [default: 50ms]",
+    ),
+    number(
+        "max-clients",
+        "N",
+        "Client connections at most; further ones are closed at once [default: 10000]",
+    ),
+    text(
+        "snapshot-after",
+        "SIZE",
+        "Log written since the last snapshot that starts the next one [default: 128MiB]",
+    ),
+    text(
+        "keep-log",
+        "SIZE",
+        "Log kept at most for a replica that is away [default: 1GiB]",
+    ),
+    text(
+        "segment-size",
+        "SIZE",
+        "Size of one segment file of the log [default: 64MiB]",
+    ),
+    text(
+        "log-format",
+        "text|json",
+        "The form of the log lines on standard error [default: text]",
+    ),
+    text(
+        "log-level",
+        "LEVEL",
+        "error, warn, info, debug or trace, also by module [default: info]",
+    ),
 ];
 
 /// The row of `name`.
@@ -68,5 +158,8 @@ pub const SETTINGS: &[Setting] = &[
 ///
 /// Panics if there is none: names are written in this crate only.
 pub fn setting(name: &str) -> &'static Setting {
-    SETTINGS.iter().find(|setting| setting.name == name).expect("every setting stands in the table")
+    SETTINGS
+        .iter()
+        .find(|setting| setting.name == name)
+        .expect("every setting stands in the table")
 }

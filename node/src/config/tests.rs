@@ -4,9 +4,21 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-fn layers(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &str) -> Result<Layers, UsageError> {
-    let flags = flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<BTreeMap<_, _>>();
-    let lookup = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+fn layers(
+    flags: &[(&'static str, &str)],
+    environment: &[(&str, &str)],
+    file: &str,
+) -> Result<Layers, UsageError> {
+    let flags = flags
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect::<BTreeMap<_, _>>();
+    let lookup = |name: &str| {
+        environment
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| (*v).to_owned())
+    };
     let mut layers = Layers::new(flags, lookup);
     let path = tempfile();
     std::fs::write(&path.0, file).expect("write a configuration file");
@@ -27,7 +39,10 @@ fn tempfile() -> TempFile {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    TempFile(std::env::temp_dir().join(format!("holdfast-config-{}-{number}.toml", std::process::id())))
+    TempFile(std::env::temp_dir().join(format!(
+        "holdfast-config-{}-{number}.toml",
+        std::process::id()
+    )))
 }
 
 #[track_caller]
@@ -39,10 +54,18 @@ fn refusal(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &
 }
 
 #[track_caller]
-fn shown(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &str, name: &str) -> (String, String) {
+fn shown(
+    flags: &[(&'static str, &str)],
+    environment: &[(&str, &str)],
+    file: &str,
+    name: &str,
+) -> (String, String) {
     let layers = layers(flags, environment, file).expect("layers");
     let (_, shown) = ServeConfig::resolve(&layers).expect("a configuration");
-    let row = shown.iter().find(|shown| shown.setting.name == name).expect("a row");
+    let row = shown
+        .iter()
+        .find(|shown| shown.setting.name == name)
+        .expect("a row");
     (row.value.clone(), row.origin.to_string())
 }
 
@@ -53,8 +76,14 @@ fn each_layer_hides_the_ones_below() {
     let file = "files = 3";
     let pair = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
     assert_eq!(shown(&flag, &environment, file, "files"), pair("1", "flag"));
-    assert_eq!(shown(&[], &environment, file, "files"), pair("2", "environment"));
-    assert_eq!(shown(&[], &[("HOLDFAST_FILES", "")], file, "files"), pair("3", "file"));
+    assert_eq!(
+        shown(&[], &environment, file, "files"),
+        pair("2", "environment")
+    );
+    assert_eq!(
+        shown(&[], &[("HOLDFAST_FILES", "")], file, "files"),
+        pair("3", "file")
+    );
     assert_eq!(shown(&[], &[], "", "files"), pair("100", "default"));
 }
 
@@ -73,31 +102,47 @@ fn it_listens_for_peers_at_its_own_entry() {
     let flags = [("id", "2"), ("peers", "1=a:1,2=127.0.0.1:99,3=c:3")];
     let (config, _) = ServeConfig::resolve(&layers(&flags, &[], "").unwrap()).unwrap();
     assert_eq!(config.listen_peer, "127.0.0.1:99");
-    let flags = [("id", "2"), ("peers", "1=a:1,2=127.0.0.1:99,3=c:3"), ("listen-peer", "127.0.0.1:98")];
+    let flags = [
+        ("id", "2"),
+        ("peers", "1=a:1,2=127.0.0.1:99,3=c:3"),
+        ("listen-peer", "127.0.0.1:98"),
+    ];
     let (config, _) = ServeConfig::resolve(&layers(&flags, &[], "").unwrap()).unwrap();
     assert_eq!(config.listen_peer, "127.0.0.1:98");
 }
 
 #[test]
 fn a_bad_value_is_named_with_its_place() {
-    assert_eq!(refusal(&[("files", "many")], &[], ""), "--files: `many` is not a whole number");
+    assert_eq!(
+        refusal(&[("files", "many")], &[], ""),
+        "--files: `many` is not a whole number"
+    );
     assert_eq!(
         refusal(&[], &[("HOLDFAST_DEFAULT_LEASE", "1ms")], ""),
         "--default-lease: 1ms is out of range, 500ms to 1day (environment HOLDFAST_DEFAULT_LEASE)"
     );
     assert!(refusal(&[], &[], "fils = 3").ends_with("`fils` is not a setting"));
-    assert!(refusal(&[], &[], "files = [3]").ends_with("`files` is a array, expected a string or a number"));
+    assert!(
+        refusal(&[], &[], "files = [3]")
+            .ends_with("`files` is a array, expected a string or a number")
+    );
     assert!(refusal(&[], &[], "files = ").contains("configuration file"));
 }
 
 #[test]
 fn settings_are_checked_against_each_other() {
-    assert_eq!(refusal(&[("id", "4"), ("peers", "1=a:1,2=b:2")], &[], ""), "--peers: replica 4 itself is not among 1, 2");
+    assert_eq!(
+        refusal(&[("id", "4"), ("peers", "1=a:1,2=b:2")], &[], ""),
+        "--peers: replica 4 itself is not among 1, 2"
+    );
     assert_eq!(
         refusal(&[("heartbeat", "200ms")], &[], ""),
         "--election-timeout: less than four heartbeats (default)"
     );
-    assert!(refusal(&[("listen-client", "0.0.0.0:7401")], &[], "").contains("give --advertise-client too"));
+    assert!(
+        refusal(&[("listen-client", "0.0.0.0:7401")], &[], "")
+            .contains("give --advertise-client too")
+    );
 }
 
 #[test]
@@ -110,7 +155,11 @@ fn an_id_too_large_for_the_default_ports_says_so() {
 
 #[test]
 fn what_is_printed_can_be_read_back() {
-    let flags = [("id", "2"), ("peers", "1=a:1,2=b:2"), ("cluster", "a \"b\" \\ c")];
+    let flags = [
+        ("id", "2"),
+        ("peers", "1=a:1,2=b:2"),
+        ("cluster", "a \"b\" \\ c"),
+    ];
     let (_, first) = ServeConfig::resolve(&layers(&flags, &[], "").unwrap()).unwrap();
     let printed = first.iter().map(Shown::line).collect::<Vec<_>>().join("\n");
     let (_, second) = ServeConfig::resolve(&layers(&[], &[], &printed).unwrap()).unwrap();

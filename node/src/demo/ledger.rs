@@ -37,20 +37,30 @@ impl Ledger {
     /// The release of this section was answered with success.
     pub(super) fn acknowledged(&mut self, section: Section, files: &[String]) {
         for file in files {
-            self.certain.entry(file.clone()).or_default().insert(section);
+            self.certain
+                .entry(file.clone())
+                .or_default()
+                .insert(section);
         }
     }
 
     /// The release got no answer.
     pub(super) fn unknown(&mut self, section: Section, files: &[String]) {
         for file in files {
-            self.perhaps.entry(file.clone()).or_default().insert(section);
+            self.perhaps
+                .entry(file.clone())
+                .or_default()
+                .insert(section);
         }
     }
 
     /// Every file that a section names.
     pub(super) fn files(&self) -> BTreeSet<String> {
-        self.certain.keys().chain(self.perhaps.keys()).cloned().collect()
+        self.certain
+            .keys()
+            .chain(self.perhaps.keys())
+            .cloned()
+            .collect()
     }
 
     /// Compares a file's content with what was told, and returns how many sections it holds.
@@ -65,9 +75,13 @@ impl Ledger {
         let mut seen = BTreeSet::new();
         let lines: Vec<&str> = content.split_inclusive('\n').collect();
         for block in lines.chunks(LINES) {
-            let section = certain.iter().chain(perhaps).find(|section| section.line(0) == block[0]);
+            let section = certain
+                .iter()
+                .chain(perhaps)
+                .find(|section| section.line(0) == block[0]);
             let section = *section.ok_or_else(|| format!("{file}: nobody wrote {:?}", block[0]))?;
-            let whole = (0..LINES).all(|index| block.get(index) == Some(&section.line(index).as_str()));
+            let whole =
+                (0..LINES).all(|index| block.get(index) == Some(&section.line(index).as_str()));
             if !whole {
                 return Err(format!("{file}: {section} is not in one piece"));
             }
@@ -86,8 +100,14 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    const A: Section = Section { client: 1, number: 1 };
-    const B: Section = Section { client: 2, number: 1 };
+    const A: Section = Section {
+        client: 1,
+        number: 1,
+    };
+    const B: Section = Section {
+        client: 2,
+        number: 1,
+    };
 
     fn block(section: Section) -> String {
         (0..LINES).map(|index| section.line(index)).collect()
@@ -99,18 +119,30 @@ mod tests {
         ledger.acknowledged(A, &["f".into()]);
         ledger.unknown(B, &["f".into()]);
         let found = ledger.check("f", content);
-        assert_eq!(found.as_ref().map_err(String::as_str), expected.as_ref().map_err(|text| *text));
+        assert_eq!(
+            found.as_ref().map_err(String::as_str),
+            expected.as_ref().map_err(|text| *text)
+        );
     }
 
     #[test]
     fn each_way_to_be_wrong_is_seen() {
         check(&block(A), Ok(1));
         check(&(block(B) + &block(A)), Ok(2));
-        check("", Err("f: client 1 section 1 was acknowledged and is not there"));
-        check(&(block(A) + &block(A)), Err("f: client 1 section 1 is there twice"));
+        check(
+            "",
+            Err("f: client 1 section 1 was acknowledged and is not there"),
+        );
+        check(
+            &(block(A) + &block(A)),
+            Err("f: client 1 section 1 is there twice"),
+        );
         check("x\n", Err("f: nobody wrote \"x\\n\""));
         let torn = A.line(0) + &block(B) + &A.line(1);
         check(&torn, Err("f: client 1 section 1 is not in one piece"));
-        check(&block(A)[..block(A).len() - 1], Err("f: client 1 section 1 is not in one piece"));
+        check(
+            &block(A)[..block(A).len() - 1],
+            Err("f: client 1 section 1 is not in one piece"),
+        );
     }
 }

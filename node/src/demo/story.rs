@@ -28,12 +28,21 @@ const POLL: Duration = Duration::from_millis(25);
 pub(super) async fn tell() -> Result<ExitCode, Failure> {
     let folder = Folder::temporary().map_err(|e| failed(format!("temporary folder: {e}")))?;
     let began = Instant::now();
-    let layout = Layout { replicas: REPLICAS, base_port: 0, data: folder.path().to_owned(), flags: Vec::new() };
+    let layout = Layout {
+        replicas: REPLICAS,
+        base_port: 0,
+        data: folder.path().to_owned(),
+        flags: Vec::new(),
+    };
     let mut cluster = Cluster::start(&layout).await?;
-    println!("{REPLICAS} replicas, {CLIENTS} clients, lock {LOCK}, {LINES} lines a section to each of 2 files");
+    println!(
+        "{REPLICAS} replicas, {CLIENTS} clients, lock {LOCK}, {LINES} lines a section to each of 2 files"
+    );
     let told = LocalSet::new().run_until(act(&mut cluster)).await;
     let told = match told {
-        Ok(figures) => conclude(&cluster, &figures).await.map(|compared| (figures, compared)),
+        Ok(figures) => conclude(&cluster, &figures)
+            .await
+            .map(|compared| (figures, compared)),
         Err(failure) => Err(failure),
     };
     cluster.end().await;
@@ -58,13 +67,25 @@ impl Figures {
     fn print(&self, compared: &Compared) {
         let cycles = self.shared.cycles.get();
         let seconds = self.worked.as_secs_f64();
-        println!("sections released    {cycles} in {seconds:.1} s, {:.0} a second", cycles as f64 / seconds);
-        println!("sections given up    {}", self.shared.setbacks.borrow().len());
+        println!(
+            "sections released    {cycles} in {seconds:.1} s, {:.0} a second",
+            cycles as f64 / seconds
+        );
+        println!(
+            "sections given up    {}",
+            self.shared.setbacks.borrow().len()
+        );
         println!(
             "leader {} killed      inside a section; replica {} took over, the section went on after {} ms",
-            self.leader, self.next_leader, self.failover.as_millis()
+            self.leader,
+            self.next_leader,
+            self.failover.as_millis()
         );
-        println!("replica {} back       {} ms after its restart", self.leader, self.back.as_millis());
+        println!(
+            "replica {} back       {} ms after its restart",
+            self.leader,
+            self.back.as_millis()
+        );
         println!(
             "files compared       {} on {REPLICAS} replicas, {} bytes each: equal; {} sections in them, each acknowledged one once",
             compared.files, compared.bytes, compared.sections
@@ -78,7 +99,11 @@ async fn act(cluster: &mut Cluster) -> Result<Figures, Failure> {
     let mut workers = Vec::new();
     for number in 1..=CLIENTS {
         let client = connect(cluster, &format!("client {number}")).await?;
-        workers.push(tokio::task::spawn_local(worker::work(client, number, shared.clone())));
+        workers.push(tokio::task::spawn_local(worker::work(
+            client,
+            number,
+            shared.clone(),
+        )));
     }
     let start = Instant::now();
     tokio::time::sleep(WORK).await;
@@ -91,37 +116,79 @@ async fn act(cluster: &mut Cluster) -> Result<Figures, Failure> {
     tokio::time::sleep(WORK).await;
     shared.stop.set(true);
     for worker in workers {
-        worker.await.map_err(|e| failed(format!("a client ended early: {e}")))?;
+        worker
+            .await
+            .map_err(|e| failed(format!("a client ended early: {e}")))?;
     }
-    Ok(Figures { worked: start.elapsed(), shared, client: watcher, leader, next_leader, failover, back })
+    Ok(Figures {
+        worked: start.elapsed(),
+        shared,
+        client: watcher,
+        leader,
+        next_leader,
+        failover,
+        back,
+    })
 }
 
 /// Returns how long the section stood still.
-async fn kill_inside_section(cluster: &mut Cluster, leader: u16, client: &Client, shared: &Shared) -> Result<Duration, Failure> {
-    let section = Section { client: 0, number: 1 };
+async fn kill_inside_section(
+    cluster: &mut Cluster,
+    leader: u16,
+    client: &Client,
+    shared: &Shared,
+) -> Result<Duration, Failure> {
+    let section = Section {
+        client: 0,
+        number: 1,
+    };
     let files = worker::files_of(section);
-    let lost = |error: client::Error| failed(format!("the section during which the leader was killed: {error}"));
-    let guard = client.lock(LOCK).lease(LEASE).acquire().await.map_err(lost)?;
-    worker::write(&guard, section, &files, 0..1).await.map_err(lost)?;
+    let lost = |error: client::Error| {
+        failed(format!(
+            "the section during which the leader was killed: {error}"
+        ))
+    };
+    let guard = client
+        .lock(LOCK)
+        .lease(LEASE)
+        .acquire()
+        .await
+        .map_err(lost)?;
+    worker::write(&guard, section, &files, 0..1)
+        .await
+        .map_err(lost)?;
     child(cluster, leader)?.kill().await;
     let killed = Instant::now();
-    worker::write(&guard, section, &files, 1..LINES).await.map_err(lost)?;
+    worker::write(&guard, section, &files, 1..LINES)
+        .await
+        .map_err(lost)?;
     let failover = killed.elapsed();
-    worker::release(guard, section, &files, shared).await.map_err(lost)?;
+    worker::release(guard, section, &files, shared)
+        .await
+        .map_err(lost)?;
     Ok(failover)
 }
 
 /// Waits until all replicas stand equal and compares their files.
 async fn conclude(cluster: &Cluster, figures: &Figures) -> Result<Compared, Failure> {
     until_equal(&figures.client).await?;
-    let folders: Vec<(u16, &Path)> = cluster.children.iter().map(|child| (child.id, child.data.as_path())).collect();
+    let folders: Vec<(u16, &Path)> = cluster
+        .children
+        .iter()
+        .map(|child| (child.id, child.data.as_path()))
+        .collect();
     compare(&folders, &figures.shared.ledger.borrow()).map_err(failed)
 }
 
 async fn until_equal(client: &Client) -> Result<(), Failure> {
     let end = Instant::now() + EQUAL_PATIENCE;
     loop {
-        let all: Vec<_> = client.status().await.into_iter().filter_map(|(_, status)| status.ok()).collect();
+        let all: Vec<_> = client
+            .status()
+            .await
+            .into_iter()
+            .filter_map(|(_, status)| status.ok())
+            .collect();
         let equal = all.windows(2).all(|pair| {
             pair[0].applied == pair[1].applied && pair[0].state_hash == pair[1].state_hash
         });
@@ -130,8 +197,14 @@ async fn until_equal(client: &Client) -> Result<(), Failure> {
             return Ok(());
         }
         if Instant::now() > end {
-            let stand: Vec<String> = all.iter().map(|s| format!("{} at {} hash {:016x}", s.id, s.applied, s.state_hash)).collect();
-            return Err(failed(format!("the replicas do not become equal: {}", stand.join(", "))));
+            let stand: Vec<String> = all
+                .iter()
+                .map(|s| format!("{} at {} hash {:016x}", s.id, s.applied, s.state_hash))
+                .collect();
+            return Err(failed(format!(
+                "the replicas do not become equal: {}",
+                stand.join(", ")
+            )));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -140,7 +213,11 @@ async fn until_equal(client: &Client) -> Result<(), Failure> {
 async fn leader_of(client: &Client) -> Result<u16, Failure> {
     let end = Instant::now() + LEADER_PATIENCE;
     while Instant::now() < end {
-        let all = client.status().await.into_iter().filter_map(|(_, status)| status.ok());
+        let all = client
+            .status()
+            .await
+            .into_iter()
+            .filter_map(|(_, status)| status.ok());
         if let Some(leader) = all.into_iter().find(|status| status.role == "leader") {
             return Ok(leader.id);
         }
@@ -150,14 +227,24 @@ async fn leader_of(client: &Client) -> Result<u16, Failure> {
 }
 
 async fn connect(cluster: &Cluster, name: &str) -> Result<Client, Failure> {
-    let endpoints = cluster.children.iter().map(|child| format!("{}={}", child.id, child.client));
+    let endpoints = cluster
+        .children
+        .iter()
+        .map(|child| format!("{}={}", child.id, child.client));
     let endpoints = Endpoints::parse(endpoints).map_err(|e| failed(e.to_string()))?;
-    let options = Options { name: name.to_owned(), ..Options::default() };
-    Client::connect_with(endpoints, options).await.map_err(|e| failed(format!("{name} cannot connect: {e}")))
+    let options = Options {
+        name: name.to_owned(),
+        ..Options::default()
+    };
+    Client::connect_with(endpoints, options)
+        .await
+        .map_err(|e| failed(format!("{name} cannot connect: {e}")))
 }
 
 fn child(cluster: &mut Cluster, id: u16) -> Result<&mut crate::local::Child, Failure> {
-    cluster.child(id).ok_or_else(|| failed(format!("there is no replica {id}")))
+    cluster
+        .child(id)
+        .ok_or_else(|| failed(format!("there is no replica {id}")))
 }
 
 fn failed(why: String) -> Failure {

@@ -49,7 +49,10 @@ fn read_files(folder: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        files.insert(entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path())?);
+        files.insert(
+            entry.file_name().to_string_lossy().into_owned(),
+            std::fs::read(entry.path())?,
+        );
     }
     Ok(files)
 }
@@ -58,14 +61,18 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 fn same(first: u16, files: &Files, id: u16, other: &Files) -> Result<(), String> {
     if !files.keys().eq(other.keys()) {
-        return Err(format!("replicas {first} and {id} do not have the same files"));
+        return Err(format!(
+            "replicas {first} and {id} do not have the same files"
+        ));
     }
     for (file, content) in files {
         let theirs = &other[file];
         let at = content.iter().zip(theirs).position(|(a, b)| a != b);
         let at = at.or((content.len() != theirs.len()).then(|| content.len().min(theirs.len())));
         if let Some(at) = at {
-            return Err(format!("{file} differs between replicas {first} and {id} from byte {at} on"));
+            return Err(format!(
+                "{file} differs between replicas {first} and {id} from byte {at} on"
+            ));
         }
     }
     Ok(())
@@ -86,9 +93,19 @@ mod tests {
         }
         let folders = [(1, replicas[0].as_path()), (2, replicas[1].as_path())];
         let same = compare(&folders, &Ledger::default());
-        assert_eq!(same, Ok(Compared { files: 1, bytes: 0, sections: 0 }));
+        assert_eq!(
+            same,
+            Ok(Compared {
+                files: 1,
+                bytes: 0,
+                sections: 0
+            })
+        );
         std::fs::write(replicas[1].join("files/f"), "x").expect("a file");
         let different = compare(&folders, &Ledger::default());
-        assert_eq!(different, Err("f differs between replicas 1 and 2 from byte 0 on".into()));
+        assert_eq!(
+            different,
+            Err("f differs between replicas 1 and 2 from byte 0 on".into())
+        );
     }
 }

@@ -36,10 +36,16 @@ pub(super) async fn work(client: Client, number: u32, shared: Rc<Shared>) {
         if shared.stop.get() {
             return;
         }
-        let section = Section { client: number, number: round };
+        let section = Section {
+            client: number,
+            number: round,
+        };
         let files = files_of(section);
         if let Err(error) = cycle(&client, section, &files, &shared).await {
-            shared.setbacks.borrow_mut().push(format!("{section}: {error}"));
+            shared
+                .setbacks
+                .borrow_mut()
+                .push(format!("{section}: {error}"));
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -52,14 +58,24 @@ pub(super) fn files_of(section: Section) -> [String; 2] {
     [first, second].map(|index| format!("file_{index}"))
 }
 
-async fn cycle(client: &Client, section: Section, files: &[String; 2], shared: &Shared) -> Result<(), Error> {
+async fn cycle(
+    client: &Client,
+    section: Section,
+    files: &[String; 2],
+    shared: &Shared,
+) -> Result<(), Error> {
     let guard = client.lock(LOCK).lease(LEASE).acquire().await?;
     write(&guard, section, files, 0..LINES).await?;
     release(guard, section, files, shared).await
 }
 
 /// Appends these lines of the section to each of its files, all under way at once.
-pub(super) async fn write(guard: &Guard, section: Section, files: &[String; 2], lines: std::ops::Range<usize>) -> Result<(), Error> {
+pub(super) async fn write(
+    guard: &Guard,
+    section: Section,
+    files: &[String; 2],
+    lines: std::ops::Range<usize>,
+) -> Result<(), Error> {
     let mut appends = Vec::new();
     for index in lines {
         for file in files {
@@ -73,7 +89,12 @@ pub(super) async fn write(guard: &Guard, section: Section, files: &[String; 2], 
 }
 
 /// Releases, and enters into the ledger what came of it.
-pub(super) async fn release(guard: Guard, section: Section, files: &[String; 2], shared: &Shared) -> Result<(), Error> {
+pub(super) async fn release(
+    guard: Guard,
+    section: Section,
+    files: &[String; 2],
+    shared: &Shared,
+) -> Result<(), Error> {
     let answer = match guard.release().await {
         Err(Error::Unknown(call)) => call.settle(LEASE).await.map(drop),
         other => other.map(drop),

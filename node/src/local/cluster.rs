@@ -81,9 +81,15 @@ impl Cluster {
     /// others are killed.
     pub async fn start(layout: &Layout) -> Result<Cluster, Failure> {
         let ports = ports(layout)?;
-        let peers = ports.iter().zip(1..).map(|(ports, id): (_, u16)| format!("{id}=127.0.0.1:{}", ports[1]));
+        let peers = ports
+            .iter()
+            .zip(1..)
+            .map(|(ports, id): (_, u16)| format!("{id}=127.0.0.1:{}", ports[1]));
         let peers = peers.collect::<Vec<_>>().join(",");
-        let mut children: Vec<Child> = (1..).zip(&ports).map(|(id, ports)| Child::new(layout, id, ports, &peers)).collect();
+        let mut children: Vec<Child> = (1..)
+            .zip(&ports)
+            .map(|(id, ports)| Child::new(layout, id, ports, &peers))
+            .collect();
         let mut lines = Vec::new();
         for child in &mut children {
             lines.push(child.spawn()?);
@@ -96,7 +102,11 @@ impl Cluster {
 
     /// The client addresses, as `--endpoints` takes them.
     pub fn endpoints(&self) -> String {
-        let addresses: Vec<&str> = self.children.iter().map(|child| child.client.as_str()).collect();
+        let addresses: Vec<&str> = self
+            .children
+            .iter()
+            .map(|child| child.client.as_str())
+            .collect();
         addresses.join(",")
     }
 
@@ -107,20 +117,27 @@ impl Cluster {
 
     /// Waits until some running child ends by itself.
     pub async fn ended(&mut self) -> Ended {
-        let ends = self.children.iter_mut().filter(|child| child.process.is_some()).map(|child| {
-            Box::pin(async {
-                let process = child.process.as_mut().expect("filtered");
-                let status = process.wait().await;
-                child.process = None;
-                (child.id, status)
-            })
-        });
+        let ends = self
+            .children
+            .iter_mut()
+            .filter(|child| child.process.is_some())
+            .map(|child| {
+                Box::pin(async {
+                    let process = child.process.as_mut().expect("filtered");
+                    let status = process.wait().await;
+                    child.process = None;
+                    (child.id, status)
+                })
+            });
         let ends: Vec<_> = ends.collect();
         if ends.is_empty() {
             return std::future::pending().await;
         }
         let ((id, status), ..) = futures::future::select_all(ends).await;
-        Ended { id, status: status.unwrap_or_default() }
+        Ended {
+            id,
+            status: status.unwrap_or_default(),
+        }
     }
 
     /// Asks all to end, waits, and kills those that take too long.
@@ -169,16 +186,28 @@ impl Child {
     }
 
     fn spawn(&mut self) -> Result<BufReader<tokio::process::ChildStdout>, Failure> {
-        let failed = |what: &str, error: std::io::Error| Failure::new(Exit::Other, format!("replica {}: {what}: {error}", self.id));
+        let failed = |what: &str, error: std::io::Error| {
+            Failure::new(Exit::Other, format!("replica {}: {what}: {error}", self.id))
+        };
         let program = std::env::current_exe().map_err(|e| failed("this program's own path", e))?;
-        let log = File::options().create(true).append(true).open(&self.log).map_err(|e| failed("its log file", e))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .map_err(|e| failed("its log file", e))?;
         let mut command = Command::new(program);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
         // All is said by flags: what happens to stand in the environment is not meant for these.
         for setting in SETTINGS {
             command.env_remove(setting.variable());
         }
-        command.env_remove("HOLDFAST_CONFIG").env(lifeline::VARIABLE, std::process::id().to_string());
+        command
+            .env_remove("HOLDFAST_CONFIG")
+            .env(lifeline::VARIABLE, std::process::id().to_string());
         command.process_group(0).kill_on_drop(true);
         let mut process = command.spawn().map_err(|e| failed("start", e))?;
         let lines = process.stdout.take().expect("piped");
@@ -186,12 +215,22 @@ impl Child {
         Ok(BufReader::new(lines))
     }
 
-    async fn ready(&mut self, mut lines: BufReader<tokio::process::ChildStdout>) -> Result<(), Failure> {
+    async fn ready(
+        &mut self,
+        mut lines: BufReader<tokio::process::ChildStdout>,
+    ) -> Result<(), Failure> {
         let mut line = String::new();
         match timeout(READY_PATIENCE, lines.read_line(&mut line)).await {
             Ok(Ok(_)) if line.starts_with("ready ") => Ok(()),
             Ok(_) => Err(self.failure().await),
-            Err(_) => Err(Failure::new(Exit::Other, format!("replica {} is not ready after {READY_PATIENCE:?}; its log: {}", self.id, self.log_tail()))),
+            Err(_) => Err(Failure::new(
+                Exit::Other,
+                format!(
+                    "replica {} is not ready after {READY_PATIENCE:?}; its log: {}",
+                    self.id,
+                    self.log_tail()
+                ),
+            )),
         }
     }
 
@@ -208,7 +247,10 @@ impl Child {
             Some(6) => Exit::WriteFailed,
             _ => Exit::Other,
         };
-        Failure::new(exit, format!("replica {} did not start:\n{}", self.id, self.log_tail()))
+        Failure::new(
+            exit,
+            format!("replica {} did not start:\n{}", self.id, self.log_tail()),
+        )
     }
 
     /// The end of its log.
@@ -240,7 +282,9 @@ impl Child {
     }
 
     async fn wait_or_kill(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
         if timeout(END_PATIENCE, process.wait()).await.is_err() {
             let _ = process.kill().await;
         }
@@ -250,7 +294,8 @@ impl Child {
 /// Client, peer and HTTP port of each replica.
 fn ports(layout: &Layout) -> Result<Vec<[u16; 3]>, Failure> {
     if layout.base_port == 0 {
-        return free_ports(layout.replicas).map_err(|e| Failure::new(Exit::Other, format!("free ports: {e}")));
+        return free_ports(layout.replicas)
+            .map_err(|e| Failure::new(Exit::Other, format!("free ports: {e}")));
     }
     let of = |id: u16| [0, 10, 20].map(|offset| layout.base_port + offset + id);
     Ok((1..=layout.replicas).map(of).collect())
@@ -265,12 +310,16 @@ fn free_ports(replicas: u16) -> std::io::Result<Vec<[u16; 3]>> {
         held.push(listener);
         Ok(port)
     };
-    (0..replicas).map(|_| Ok([port()?, port()?, port()?])).collect()
+    (0..replicas)
+        .map(|_| Ok([port()?, port()?, port()?]))
+        .collect()
 }
 
 /// The path as a person would type it: relative if that is shorter.
 pub fn short(path: &Path) -> String {
     let here = std::env::current_dir().ok();
-    let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
+    let relative = here
+        .as_deref()
+        .and_then(|here| path.strip_prefix(here).ok());
     relative.unwrap_or(path).display().to_string()
 }

@@ -21,7 +21,10 @@ impl Folder {
     /// If it cannot be made.
     pub fn lasting(path: &Path) -> io::Result<Folder> {
         std::fs::create_dir_all(path)?;
-        Ok(Folder { path: std::path::absolute(path)?, temporary: false })
+        Ok(Folder {
+            path: std::path::absolute(path)?,
+            temporary: false,
+        })
     }
 
     /// A new folder among the system's temporary ones.
@@ -34,12 +37,20 @@ impl Folder {
         for _ in 0..ATTEMPTS {
             let path = base.join(format!("holdfast-{:08x}", rand::random::<u32>()));
             match std::fs::create_dir(&path) {
-                Ok(()) => return Ok(Folder { path, temporary: true }),
+                Ok(()) => {
+                    return Ok(Folder {
+                        path,
+                        temporary: true,
+                    });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::other(format!("no free name for a folder in {}", base.display())))
+        Err(io::Error::other(format!(
+            "no free name for a folder in {}",
+            base.display()
+        )))
     }
 
     /// Where it is.

@@ -11,8 +11,12 @@ pub const VARIABLE: &str = "HOLDFAST_DIE_WITH";
 /// Ties this process to its parent if the parent asked for it. Returns false if that parent is gone
 /// already.
 pub fn hold() -> bool {
-    let asked = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<i32>().ok());
-    let Some(parent) = asked.and_then(Pid::from_raw) else { return true };
+    let asked = std::env::var(VARIABLE)
+        .ok()
+        .and_then(|text| text.parse::<i32>().ok());
+    let Some(parent) = asked.and_then(Pid::from_raw) else {
+        return true;
+    };
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         tracing::warn!(%error, "this process will outlive its parent");
     }

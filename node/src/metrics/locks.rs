@@ -55,21 +55,65 @@ impl LockMetrics {
             dedup_hits: Counter::default(),
             unreadable: Counter::default(),
         };
-        registry.register("acquire_wait_seconds", "Time in the queue before a grant", m.acquire_wait_seconds.clone());
-        registry.register("hold_seconds", "Time from grant to release or loss", m.hold_seconds.clone());
-        registry.register("queue_length", "Acquires still waiting at each grant", m.queue_length.clone());
+        registry.register(
+            "acquire_wait_seconds",
+            "Time in the queue before a grant",
+            m.acquire_wait_seconds.clone(),
+        );
+        registry.register(
+            "hold_seconds",
+            "Time from grant to release or loss",
+            m.hold_seconds.clone(),
+        );
+        registry.register(
+            "queue_length",
+            "Acquires still waiting at each grant",
+            m.queue_length.clone(),
+        );
         registry.register("grants", "Locks granted", m.grants.clone());
         registry.register("ended", "Grants that ended, by reason", m.lost.clone());
-        registry.register("left_queue", "Acquires that left their queue without the lock, by reason", m.left_queue.clone());
+        registry.register(
+            "left_queue",
+            "Acquires that left their queue without the lock, by reason",
+            m.left_queue.clone(),
+        );
         registry.register("refusals", "Commands refused, by code", m.refusals.clone());
         registry.register("appends", "Appends taken into sections", m.appends.clone());
-        registry.register("appended_bytes", "Bytes taken into sections", m.appended_bytes.clone());
-        registry.register("discarded_appends", "Appends that were never applied", m.discarded_appends.clone());
-        registry.register("sessions_opened", "Sessions opened", m.sessions_opened.clone());
-        registry.register("sessions_closed", "Sessions closed by their clients", m.sessions_closed.clone());
-        registry.register("sessions_expired", "Sessions that expired", m.sessions_expired.clone());
-        registry.register("dedup_hits", "Commands that came again and did not run again", m.dedup_hits.clone());
-        registry.register("unreadable_entries", "Chosen entries that this version cannot read", m.unreadable.clone());
+        registry.register(
+            "appended_bytes",
+            "Bytes taken into sections",
+            m.appended_bytes.clone(),
+        );
+        registry.register(
+            "discarded_appends",
+            "Appends that were never applied",
+            m.discarded_appends.clone(),
+        );
+        registry.register(
+            "sessions_opened",
+            "Sessions opened",
+            m.sessions_opened.clone(),
+        );
+        registry.register(
+            "sessions_closed",
+            "Sessions closed by their clients",
+            m.sessions_closed.clone(),
+        );
+        registry.register(
+            "sessions_expired",
+            "Sessions that expired",
+            m.sessions_expired.clone(),
+        );
+        registry.register(
+            "dedup_hits",
+            "Commands that came again and did not run again",
+            m.dedup_hits.clone(),
+        );
+        registry.register(
+            "unreadable_entries",
+            "Chosen entries that this version cannot read",
+            m.unreadable.clone(),
+        );
         m
     }
 
@@ -79,13 +123,24 @@ impl LockMetrics {
             Event::SessionOpened { .. } => count(&self.sessions_opened),
             Event::SessionClosed { .. } => count(&self.sessions_closed),
             Event::SessionExpired { .. } => count(&self.sessions_expired),
-            Event::Granted { waited_ms, queue_len, .. } => {
+            Event::Granted {
+                waited_ms,
+                queue_len,
+                ..
+            } => {
                 count(&self.grants);
                 self.acquire_wait_seconds.observe(seconds(*waited_ms));
                 self.queue_length.observe(*queue_len as f64);
             }
-            Event::LeftQueue { why, .. } => count(&self.left_queue.get_or_create(&left_queue_label(*why))),
-            Event::Lost { why, held_ms, discarded_appends, .. } => {
+            Event::LeftQueue { why, .. } => {
+                count(&self.left_queue.get_or_create(&left_queue_label(*why)))
+            }
+            Event::Lost {
+                why,
+                held_ms,
+                discarded_appends,
+                ..
+            } => {
                 count(&self.lost.get_or_create(&lost_label(why)));
                 self.hold_seconds.observe(seconds(*held_ms));
                 self.discarded_appends.inc_by(u64::from(*discarded_appends));

@@ -87,7 +87,10 @@ struct Standing {
 
 impl Metrics {
     /// All figures at zero.
-    #[allow(clippy::new_without_default, reason = "a replica has one, made on purpose")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "a replica has one, made on purpose"
+    )]
     pub fn new() -> Metrics {
         let mut registry = Registry::with_prefix("holdfast");
         let metrics = Metrics {
@@ -111,29 +114,109 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         let server = registry.sub_registry_with_prefix("server");
         let s = &self.standing;
-        server.register("has_leader", "Whether a leader is known", s.has_leader.clone());
-        server.register("is_leader", "Whether this replica leads", s.is_leader.clone());
-        server.register("leader_changes_seen", "Changes of the leader seen", self.leader_changes.clone());
-        server.register("proposals_committed", "The highest slot known as chosen", s.committed.clone());
-        server.register("proposals_applied", "The highest slot applied", s.applied.clone());
-        server.register("proposals_pending", "Slots in the log that are not chosen", s.pending.clone());
-        server.register("proposals_failed", "Proposals refused or lost", self.proposals_failed.clone());
-        server.register("client_connections", "Open client connections", s.connections.clone());
-        server.register("client_connections_ended", "Client connections ended by this side, by reason", self.connections_refused.clone());
-        server.register("effects_waiting", "Effects that wait for space on the disk", s.effects_waiting.clone());
+        server.register(
+            "has_leader",
+            "Whether a leader is known",
+            s.has_leader.clone(),
+        );
+        server.register(
+            "is_leader",
+            "Whether this replica leads",
+            s.is_leader.clone(),
+        );
+        server.register(
+            "leader_changes_seen",
+            "Changes of the leader seen",
+            self.leader_changes.clone(),
+        );
+        server.register(
+            "proposals_committed",
+            "The highest slot known as chosen",
+            s.committed.clone(),
+        );
+        server.register(
+            "proposals_applied",
+            "The highest slot applied",
+            s.applied.clone(),
+        );
+        server.register(
+            "proposals_pending",
+            "Slots in the log that are not chosen",
+            s.pending.clone(),
+        );
+        server.register(
+            "proposals_failed",
+            "Proposals refused or lost",
+            self.proposals_failed.clone(),
+        );
+        server.register(
+            "client_connections",
+            "Open client connections",
+            s.connections.clone(),
+        );
+        server.register(
+            "client_connections_ended",
+            "Client connections ended by this side, by reason",
+            self.connections_refused.clone(),
+        );
+        server.register(
+            "effects_waiting",
+            "Effects that wait for space on the disk",
+            s.effects_waiting.clone(),
+        );
         server.register("batches", "Batches of inputs handled", self.batches.clone());
-        server.register("peers_fell_behind", "Replicas that need more than the log keeps", s.fell_behind.clone());
-        server.register("commit_duration_seconds", "From proposing entries until they are chosen", self.commit_seconds.clone());
+        server.register(
+            "peers_fell_behind",
+            "Replicas that need more than the log keeps",
+            s.fell_behind.clone(),
+        );
+        server.register(
+            "commit_duration_seconds",
+            "From proposing entries until they are chosen",
+            self.commit_seconds.clone(),
+        );
         let disk = registry.sub_registry_with_prefix("disk");
-        disk.register("wal_fsync_duration_seconds", "Writes of the log with their sync", s.wal_syncs.clone());
-        disk.register("wal_size_bytes", "Bytes of log that a restart may read", s.wal_bytes.clone());
-        disk.register("wal_written_bytes", "Bytes written to the log", s.wal_written.clone());
-        disk.register("low_space", "Whether the disk is nearly full", s.low_space.clone());
+        disk.register(
+            "wal_fsync_duration_seconds",
+            "Writes of the log with their sync",
+            s.wal_syncs.clone(),
+        );
+        disk.register(
+            "wal_size_bytes",
+            "Bytes of log that a restart may read",
+            s.wal_bytes.clone(),
+        );
+        disk.register(
+            "wal_written_bytes",
+            "Bytes written to the log",
+            s.wal_written.clone(),
+        );
+        disk.register(
+            "low_space",
+            "Whether the disk is nearly full",
+            s.low_space.clone(),
+        );
         let network = registry.sub_registry_with_prefix("network");
-        network.register("peer_sent_bytes", "Bytes queued for a peer", self.peer_sent_bytes.clone());
-        network.register("peer_received_bytes", "Bytes received from a peer", self.peer_received_bytes.clone());
-        network.register("peer_lag_slots", "Slots that a peer has not made durable", s.peer_lag.clone());
-        network.register("peer_up", "Whether the link to a peer stands", s.peer_up.clone());
+        network.register(
+            "peer_sent_bytes",
+            "Bytes queued for a peer",
+            self.peer_sent_bytes.clone(),
+        );
+        network.register(
+            "peer_received_bytes",
+            "Bytes received from a peer",
+            self.peer_received_bytes.clone(),
+        );
+        network.register(
+            "peer_lag_slots",
+            "Slots that a peer has not made durable",
+            s.peer_lag.clone(),
+        );
+        network.register(
+            "peer_up",
+            "Whether the link to a peer stands",
+            s.peer_up.clone(),
+        );
     }
 
     /// The counts of the traffic with one peer.
@@ -153,11 +236,14 @@ impl Metrics {
         s.is_leader.set(i64::from(status.role == "leader"));
         s.committed.inner().store(status.chosen, Ordering::Relaxed);
         s.applied.inner().store(status.applied, Ordering::Relaxed);
-        s.pending.set(clamp(status.last.saturating_sub(status.chosen)));
+        s.pending
+            .set(clamp(status.last.saturating_sub(status.chosen)));
         s.connections.set(clamp(report.load.connections));
         s.effects_waiting.set(clamp(report.load.effects_waiting));
         s.wal_bytes.set(clamp(status.log_bytes));
-        s.wal_written.inner().store(report.log.stats.bytes, Ordering::Relaxed);
+        s.wal_written
+            .inner()
+            .store(report.log.stats.bytes, Ordering::Relaxed);
         s.wal_syncs.set(&report.log.stats);
         s.low_space.set(i64::from(report.log.low_space));
         s.fell_behind.set(report.fell_behind.len() as i64);
@@ -173,14 +259,19 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.lock()).expect("writing to a string cannot fail");
         // The process' own figures bear the names that every exporter gives them.
-        let end = text.strip_suffix("# EOF\n").map(str::len).unwrap_or(text.len());
+        let end = text
+            .strip_suffix("# EOF\n")
+            .map(str::len)
+            .unwrap_or(text.len());
         text.truncate(end);
         text.push_str(&self.process.text());
         text
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -199,7 +290,11 @@ mod tests {
     #[test]
     fn names_are_those_that_dashboards_know() {
         let metrics = Metrics::new();
-        let mut stats = wal::LogStats { syncs: 1, sync_us: 90, ..wal::LogStats::default() };
+        let mut stats = wal::LogStats {
+            syncs: 1,
+            sync_us: 90,
+            ..wal::LogStats::default()
+        };
         stats.sync_buckets[1] = 1;
         metrics.standing.wal_syncs.set(&stats);
         let text = metrics.text();
@@ -212,7 +307,10 @@ mod tests {
             "process_resident_memory_bytes ",
             "process_cpu_seconds_total ",
         ] {
-            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing in\n{text}");
+            assert!(
+                text.lines().any(|line| line.starts_with(name)),
+                "{name} is missing in\n{text}"
+            );
         }
         assert!(text.ends_with("# EOF\n"));
     }

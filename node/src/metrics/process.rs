@@ -11,8 +11,12 @@ pub(crate) struct ProcessMetrics {
 
 impl Default for ProcessMetrics {
     fn default() -> ProcessMetrics {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        ProcessMetrics { started_s: since.as_secs_f64() }
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        ProcessMetrics {
+            started_s: since.as_secs_f64(),
+        }
     }
 }
 
@@ -23,13 +27,36 @@ impl ProcessMetrics {
         let mut figure = |name: &str, kind: &str, help: &str, value: Option<f64>| {
             if let Some(value) = value {
                 let family = name.strip_suffix("_total").unwrap_or(name);
-                let _ = writeln!(text, "# HELP {family} {help}.\n# TYPE {family} {kind}\n{name} {value}");
+                let _ = writeln!(
+                    text,
+                    "# HELP {family} {help}.\n# TYPE {family} {kind}\n{name} {value}"
+                );
             }
         };
-        figure("process_cpu_seconds_total", "counter", "User and system CPU time in seconds", cpu_seconds());
-        figure("process_resident_memory_bytes", "gauge", "Resident memory in bytes", resident_bytes());
-        figure("process_open_fds", "gauge", "Open file descriptors", open_files());
-        figure("process_start_time_seconds", "gauge", "Start of the process since 1970", Some(self.started_s));
+        figure(
+            "process_cpu_seconds_total",
+            "counter",
+            "User and system CPU time in seconds",
+            cpu_seconds(),
+        );
+        figure(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory in bytes",
+            resident_bytes(),
+        );
+        figure(
+            "process_open_fds",
+            "gauge",
+            "Open file descriptors",
+            open_files(),
+        );
+        figure(
+            "process_start_time_seconds",
+            "gauge",
+            "Start of the process since 1970",
+            Some(self.started_s),
+        );
         text.push_str("# EOF\n");
         text
     }

@@ -22,10 +22,22 @@ impl SyncSeconds {
 
 impl EncodeMetric for SyncSeconds {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let bounds = SYNC_BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+        let stats = self
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let bounds = SYNC_BUCKETS_US
+            .iter()
+            .map(|us| *us as f64 / 1e6)
+            .chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(stats.sync_buckets).collect();
-        encoder.encode_histogram::<NoLabelSet>(stats.sync_us as f64 / 1e6, stats.syncs, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(
+            stats.sync_us as f64 / 1e6,
+            stats.syncs,
+            &buckets,
+            None,
+        )
     }
 
     fn metric_type(&self) -> MetricType {

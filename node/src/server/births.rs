@@ -54,7 +54,12 @@ pub(crate) async fn born(
         return same_cluster(config, record);
     }
     let list = config.peers.iter().map(|peer| NodeId(peer.id)).collect();
-    let mut birth = Birth::new(NodeId(config.id), DiskId(folder.meta().disk), list, config.cluster.clone());
+    let mut birth = Birth::new(
+        NodeId(config.id),
+        DiskId(folder.meta().disk),
+        list,
+        config.cluster.clone(),
+    );
     let actions = birth.begin(random_cluster());
     carry_out(&birth, actions, folder, speaker)?;
     if let Some(record) = birth.born() {
@@ -64,15 +69,27 @@ pub(crate) async fn born(
 }
 
 fn stored_record(folder: &Folder) -> Result<BirthRecord, Failure> {
-    BirthRecord::decode(folder.meta().birth.clone())
-        .map_err(|error| Failure::new(Exit::Damaged, format!("the birth record does not decode: {}", with_causes(&error))))
+    BirthRecord::decode(folder.meta().birth.clone()).map_err(|error| {
+        Failure::new(
+            Exit::Damaged,
+            format!("the birth record does not decode: {}", with_causes(&error)),
+        )
+    })
 }
 
 /// Whether the flags speak of the cluster that the folder belongs to.
 fn same_cluster(config: &ServeConfig, record: BirthRecord) -> Result<BirthRecord, Failure> {
-    let refuse = |what: String| Err(Failure::new(Exit::DataRefused, format!("data folder {}: {what}", config.data.display())));
+    let refuse = |what: String| {
+        Err(Failure::new(
+            Exit::DataRefused,
+            format!("data folder {}: {what}", config.data.display()),
+        ))
+    };
     if record.name != config.cluster {
-        return refuse(format!("it belongs to cluster {:?}, not {:?}", record.name, config.cluster));
+        return refuse(format!(
+            "it belongs to cluster {:?}, not {:?}",
+            record.name, config.cluster
+        ));
     }
     let members: Vec<u16> = record.members.iter().map(|(node, _)| node.0).collect();
     let listed: Vec<u16> = match config.peers.as_slice() {
@@ -80,7 +97,9 @@ fn same_cluster(config: &ServeConfig, record: BirthRecord) -> Result<BirthRecord
         peers => peers.iter().map(|peer| peer.id).collect(),
     };
     if members != listed {
-        return refuse(format!("its cluster has the replicas {members:?}, --peers names {listed:?}"));
+        return refuse(format!(
+            "its cluster has the replicas {members:?}, --peers names {listed:?}"
+        ));
     }
     Ok(record)
 }
@@ -119,7 +138,11 @@ async fn gather(
             _ = reminder.tick() => remind(&birth, &quarrels, desk),
         }
         if let Some(record) = birth.born() {
-            tracing::info!(cluster = format!("{:032x}", record.cluster), name = record.name, "the cluster is founded");
+            tracing::info!(
+                cluster = format!("{:032x}", record.cluster),
+                name = record.name,
+                "the cluster is founded"
+            );
             return Ok(record.clone());
         }
     }
@@ -137,9 +160,14 @@ fn carry_out(
         match action {
             BirthAction::Store(record) => {
                 let bytes = record.encode();
-                folder.store_birth(record.cluster, &bytes).map_err(|error| {
-                    Failure::new(Exit::WriteFailed, format!("cannot store the birth record: {}", with_causes(&error)))
-                })?;
+                folder
+                    .store_birth(record.cluster, &bytes)
+                    .map_err(|error| {
+                        Failure::new(
+                            Exit::WriteFailed,
+                            format!("cannot store the birth record: {}", with_causes(&error)),
+                        )
+                    })?;
                 let mut speaker = speaker.borrow_mut();
                 speaker.cluster = record.cluster;
                 speaker.birth = bytes;
@@ -150,24 +178,37 @@ fn carry_out(
             BirthAction::Announce(_) => {}
         }
     }
-    debug_assert_eq!(birth.born().is_some(), speaker.borrow().cluster != 0, "born and stored go together");
+    debug_assert_eq!(
+        birth.born().is_some(),
+        speaker.borrow().cluster != 0,
+        "born and stored go together"
+    );
     Ok(quarrels)
 }
 
 fn remind(birth: &Birth, quarrels: &std::collections::BTreeMap<u16, String>, desk: &Desk) {
-    let missing: Vec<String> = birth.missing().iter().map(|node| node.0.to_string()).collect();
+    let missing: Vec<String> = birth
+        .missing()
+        .iter()
+        .map(|node| node.0.to_string())
+        .collect();
     let waits_for = match (missing.as_slice(), quarrels.values().next()) {
         (_, Some(reason)) => reason.clone(),
         ([], None) => "the birth record of the lowest id".to_owned(),
         (missing, None) => format!("the first words of replica {}", missing.join(", ")),
     };
     tracing::info!(waits_for, "the cluster is not founded yet");
-    desk.enter(Phase::Unborn { waits_for: format!("the cluster is not founded yet, waiting for {waits_for}") });
+    desk.enter(Phase::Unborn {
+        waits_for: format!("the cluster is not founded yet, waiting for {waits_for}"),
+    });
 }
 
 /// Meets one peer over and over by dialling it.
 async fn call(peer: Peer, speaker: Rc<RefCell<Speaker>>, heard: mpsc::Sender<Heard>) {
-    let options = connection::Options { handshake: MEETING, ..connection::Options::default() };
+    let options = connection::Options {
+        handshake: MEETING,
+        ..connection::Options::default()
+    };
     loop {
         let hello = speaker.borrow().greeting(0);
         match connection::dial(&peer.address, &hello, &options).await {
@@ -180,10 +221,20 @@ async fn call(peer: Peer, speaker: Rc<RefCell<Speaker>>, heard: mpsc::Sender<Hea
                 greeted.sender.close();
             }
             Err(error @ ConnectError::Mismatch(_)) => {
-                tracing::warn!(peer = peer.id, address = peer.address, error = with_causes(&error), "this peer does not fit");
+                tracing::warn!(
+                    peer = peer.id,
+                    address = peer.address,
+                    error = with_causes(&error),
+                    "this peer does not fit"
+                );
                 tokio::time::sleep(REMINDER).await;
             }
-            Err(error) => tracing::debug!(peer = peer.id, address = peer.address, error = with_causes(&error), "peer not reached"),
+            Err(error) => tracing::debug!(
+                peer = peer.id,
+                address = peer.address,
+                error = with_causes(&error),
+                "peer not reached"
+            ),
         }
         tokio::time::sleep(BETWEEN_MEETINGS.mul_f64(rand::random_range(0.5..1.5))).await;
     }
@@ -191,7 +242,10 @@ async fn call(peer: Peer, speaker: Rc<RefCell<Speaker>>, heard: mpsc::Sender<Hea
 
 /// Meets whoever dialled.
 async fn answer(stream: TcpStream, speaker: Rc<RefCell<Speaker>>, heard: mpsc::Sender<Heard>) {
-    let options = connection::Options { handshake: MEETING, ..connection::Options::default() };
+    let options = connection::Options {
+        handshake: MEETING,
+        ..connection::Options::default()
+    };
     let greeting = |theirs: &Hello| match theirs.role {
         HelloRole::Peer(_) => Ok(speaker.borrow().greeting(0)),
         _ => Err("a client called the peer port".to_owned()),
@@ -205,10 +259,19 @@ async fn answer(stream: TcpStream, speaker: Rc<RefCell<Speaker>>, heard: mpsc::S
 }
 
 fn announcement_of(hello: &Hello) -> Option<Heard> {
-    let HelloRole::Peer(said) = &hello.role else { return None };
+    let HelloRole::Peer(said) = &hello.role else {
+        return None;
+    };
     let mut list: Vec<NodeId> = said.members.iter().copied().map(NodeId).collect();
     list.sort_unstable();
-    Some((said.node, Announcement { list, disk: DiskId(said.disk), born: record_of(said) }))
+    Some((
+        said.node,
+        Announcement {
+            list,
+            disk: DiskId(said.disk),
+            born: record_of(said),
+        },
+    ))
 }
 
 /// Never 0, which means "not born".

@@ -83,7 +83,11 @@ impl Clients {
                 }
                 Ok((stream, from)) => {
                     drop(stream);
-                    self.ended(&from.to_string(), "too_many", &format!("{} connections are open", self.connections_max));
+                    self.ended(
+                        &from.to_string(),
+                        "too_many",
+                        &format!("{} connections are open", self.connections_max),
+                    );
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept client connections");
@@ -96,13 +100,19 @@ impl Clients {
     /// Queues an answer. To a client that is gone it is dropped; one that does not read is cut off.
     pub(crate) fn reply(&self, conn: ConnId, response: &Response) {
         let open = self.open.borrow();
-        let Some(sender) = open.get(&conn) else { return };
+        let Some(sender) = open.get(&conn) else {
+            return;
+        };
         match sender.send_body(response.encode()) {
             Ok(()) => self.touched.borrow_mut().push(sender.clone()),
             Err(SendError::Closed) => {}
             Err(error @ (SendError::Full | SendError::Frame(_))) => {
                 sender.abort();
-                self.ended(&format!("connection {}", conn.0), "does_not_read", &error.to_string());
+                self.ended(
+                    &format!("connection {}", conn.0),
+                    "does_not_read",
+                    &error.to_string(),
+                );
             }
         }
     }
@@ -124,7 +134,11 @@ impl Clients {
 
     /// Bytes of answers that are not written yet.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.open.borrow().values().map(FrameSender::queued_bytes).sum()
+        self.open
+            .borrow()
+            .values()
+            .map(FrameSender::queued_bytes)
+            .sum()
     }
 
     /// How many have greeted.
@@ -141,7 +155,10 @@ impl Clients {
     }
 
     async fn attend(self: Rc<Clients>, stream: TcpStream, from: String) {
-        let options = connection::Options { handshake: HANDSHAKE, queue_bytes: QUEUE_BYTES };
+        let options = connection::Options {
+            handshake: HANDSHAKE,
+            queue_bytes: QUEUE_BYTES,
+        };
         let answer = |hello: &Hello| match hello.role {
             HelloRole::Client { .. } => Ok(self.greeting.clone()),
             _ => Err("a replica called the client port".to_owned()),
@@ -154,7 +171,12 @@ impl Clients {
     }
 
     async fn converse(&self, greeted: Greeted, from: &str) {
-        let Greeted { hello, sender, mut receiver, .. } = greeted;
+        let Greeted {
+            hello,
+            sender,
+            mut receiver,
+            ..
+        } = greeted;
         let conn = ConnId(self.last.get() + 1);
         self.last.set(conn.0);
         if let HelloRole::Client { name } = &hello.role {
@@ -165,8 +187,12 @@ impl Clients {
         }
         self.open.borrow_mut().insert(conn, sender);
         match self.read(conn, &mut receiver).await {
-            Ended::Closed(Closed::Fault(error)) => self.ended(from, "bad_frame", &with_causes(&error)),
-            Ended::Closed(closed) => tracing::debug!(from, conn = conn.0, reason = %closed, "client gone"),
+            Ended::Closed(Closed::Fault(error)) => {
+                self.ended(from, "bad_frame", &with_causes(&error))
+            }
+            Ended::Closed(closed) => {
+                tracing::debug!(from, conn = conn.0, reason = %closed, "client gone")
+            }
             Ended::Nonsense(reason) => self.ended(from, "bad_request", &reason),
         }
         self.open.borrow_mut().remove(&conn);
@@ -205,9 +231,18 @@ impl Clients {
 
     /// Notes a connection that this side ended.
     fn ended(&self, from: &str, reason: &'static str, detail: &str) {
-        self.metrics.connections_refused.get_or_create(&[("reason", reason)]).inc();
+        self.metrics
+            .connections_refused
+            .get_or_create(&[("reason", reason)])
+            .inc();
         if let Some(held_back) = self.throttle.borrow_mut().pass(Instant::now()) {
-            tracing::warn!(from, reason, detail, held_back, "client port: connection ended");
+            tracing::warn!(
+                from,
+                reason,
+                detail,
+                held_back,
+                "client port: connection ended"
+            );
         }
     }
 }

@@ -22,10 +22,13 @@ impl CommitTimer {
             self.watched.clear();
             return;
         }
-        let slots = appends.iter().flat_map(|append| &append.records).filter_map(|record| match record {
-            WalRecord::Accept { slot, .. } => Some(*slot),
-            _ => None,
-        });
+        let slots = appends
+            .iter()
+            .flat_map(|append| &append.records)
+            .filter_map(|record| match record {
+                WalRecord::Accept { slot, .. } => Some(*slot),
+                _ => None,
+            });
         if let Some(last) = slots.max()
             && self.watched.len() < WATCHED_MAX
         {
@@ -39,7 +42,9 @@ impl CommitTimer {
             && slot <= applied
         {
             self.watched.pop_front();
-            metrics.commit_seconds.observe(now.0.saturating_sub(since.0) as f64 / 1e6);
+            metrics
+                .commit_seconds
+                .observe(now.0.saturating_sub(since.0) as f64 / 1e6);
         }
     }
 }

@@ -84,12 +84,18 @@ pub struct Desk {
 impl Desk {
     /// A desk whose questions go to `inbox`.
     pub(crate) fn new(inbox: Arc<Inbox>) -> Desk {
-        Desk { phase: Arc::new(Mutex::new(Phase::Booting)), inbox }
+        Desk {
+            phase: Arc::new(Mutex::new(Phase::Booting)),
+            inbox,
+        }
     }
 
     /// The present phase.
     pub fn phase(&self) -> Phase {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.phase
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn enter(&self, phase: Phase) {

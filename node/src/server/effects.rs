@@ -37,7 +37,14 @@ pub(crate) struct Effects {
 impl Effects {
     /// Nothing to do yet; the files may still have to be checked.
     pub(crate) fn new(files: FileStore, inbox: Arc<Inbox>) -> Effects {
-        Effects { files, inbox, waiting: VecDeque::new(), unchecked: Vec::new(), checking: true, full: false }
+        Effects {
+            files,
+            inbox,
+            waiting: VecDeque::new(),
+            unchecked: Vec::new(),
+            checking: true,
+            full: false,
+        }
     }
 
     /// The files.
@@ -65,7 +72,11 @@ impl Effects {
     /// # Errors
     ///
     /// [`Exit::WriteFailed`] if a file cannot be written for another reason than space.
-    pub(crate) fn run(&mut self, effects: &mut Vec<Effect>, clients: &Clients) -> Result<(), Failure> {
+    pub(crate) fn run(
+        &mut self,
+        effects: &mut Vec<Effect>,
+        clients: &Clients,
+    ) -> Result<(), Failure> {
         if !self.waiting.is_empty() {
             self.waiting.extend(effects.drain(..));
             return self.retry(clients);
@@ -115,7 +126,10 @@ impl Effects {
             Ok(()) => Ok(None),
             Err(error @ FileError::Full { .. }) => {
                 if !self.full {
-                    tracing::error!(error = with_causes(&error), "no space for the data files: applying waits until there is");
+                    tracing::error!(
+                        error = with_causes(&error),
+                        "no space for the data files: applying waits until there is"
+                    );
                     self.full = true;
                 }
                 Ok(Some(op))
@@ -135,11 +149,16 @@ impl Effects {
                 let inbox = self.inbox.clone();
                 tokio::task::spawn_blocking(move || {
                     let response = answer(&read, job);
-                    inbox.push(Event::FileRead { conn: read.origin.conn, response });
+                    inbox.push(Event::FileRead {
+                        conn: read.origin.conn,
+                        response,
+                    });
                 });
             }
             Ok(job) => clients.reply(read.origin.conn, &answer(&read, job)),
-            Err(ReadError::Unchecked) if self.unchecked.len() < UNCHECKED_MAX => self.unchecked.push(read),
+            Err(ReadError::Unchecked) if self.unchecked.len() < UNCHECKED_MAX => {
+                self.unchecked.push(read)
+            }
             Err(error) => refuse(with_causes(&error)),
         }
     }
@@ -150,7 +169,9 @@ impl Effects {
     ///
     /// [`Exit::WriteFailed`].
     pub(crate) fn on_snapshot_saved(&mut self, job: &SnapshotJob) -> Result<(), Failure> {
-        self.files.on_snapshot_saved(job).map_err(|error| Failure::new(Exit::WriteFailed, with_causes(&error)))
+        self.files
+            .on_snapshot_saved(job)
+            .map_err(|error| Failure::new(Exit::WriteFailed, with_causes(&error)))
     }
 
     /// Checks a little more of the files, and answers the reads that waited for it. Returns whether
@@ -188,12 +209,88 @@ fn answer(read: &FileRead, job: ReadJob) -> net::Response {
     match job.run() {
         Ok(data) => read.answer(data),
         Err(error) => {
-            tracing::error!(file = read.name, error = with_causes(&error), "a data file cannot be read");
+            tracing::error!(
+                file = read.name,
+                error = with_causes(&error),
+                "a data file cannot be read"
+            );
             unavailable(read, with_causes(&error))
         }
     }
 }
 
 fn unavailable(read: &FileRead, reason: String) -> net::Response {
-    net::Response { id: read.origin.request, body: net::ResponseBody::Unavailable { reason } }
+    net::Response {
+        id: read.origin.request,
+        body: net::ResponseBody::Unavailable { reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ConnId;
+    use crate::metrics::Metrics;
+    use bytes::Bytes;
+    use net::{Response, ResponseBody};
+    use statemachine::FileId;
+    use wal::storage::MemDisk;
+
+    fn write(name: &str, offset: u64, data: Vec<u8>) -> Effect {
+        let data = Bytes::from(data);
+        Effect::File(FileOp::Write {
+            id: FileId(1, 0),
+            name: name.into(),
+            offset,
+            data,
+        })
+    }
+
+    fn reply() -> Effect {
+        Effect::Reply {
+            conn: ConnId(1),
+            response: Response {
+                id: 1,
+                body: ResponseBody::Done,
+            },
+        }
+    }
+
+    /// An answer must not overtake the write that it speaks of, and nothing may be done twice.
+    #[test]
+    fn a_full_disk_holds_back_everything_behind_it() {
+        let disk = MemDisk::new();
+        let files = FileStore::open(Arc::new(disk.clone())).expect("a file store");
+        let inbox = Arc::new(Inbox::default());
+        let clients = Clients::new(
+            (1, 1, "x".into()),
+            1,
+            inbox.clone(),
+            Arc::new(Metrics::new()),
+        );
+        let mut effects = Effects::new(files, inbox);
+        let create = FileOp::Create {
+            id: FileId(1, 0),
+            name: "f".into(),
+        };
+        let mut batch = vec![Effect::File(create), write("f", 0, b"ab".to_vec()), reply()];
+        effects.run(&mut batch, &clients).expect("room enough");
+        assert_eq!((effects.waiting(), effects.is_blocked()), (0, false));
+
+        disk.limit_room(Some(0));
+        let mut batch = vec![write("f", 2, vec![b'c'; 1 << 20]), reply()];
+        effects
+            .run(&mut batch, &clients)
+            .expect("no space is no failure");
+        assert_eq!((effects.waiting(), effects.is_blocked()), (2, true));
+        effects
+            .run(&mut vec![reply()], &clients)
+            .expect("still no failure");
+        assert_eq!(effects.waiting(), 3);
+
+        disk.limit_room(None);
+        effects.retry(&clients).expect("room again");
+        assert_eq!((effects.waiting(), effects.is_blocked()), (0, false));
+        assert_eq!(disk.peek("files/f", 0, 4), b"abcc");
+    }
 }

@@ -44,15 +44,35 @@ impl Listeners {
         let (client, client_at) = bind("client", &config.listen_client).await?;
         let (peer, peer_at) = bind("peer", &config.listen_peer).await?;
         let (http, http_at) = bind("http", &config.listen_http).await?;
-        let advertised = config.advertise_client.clone().unwrap_or_else(|| client_at.to_string());
-        let addresses = Addresses { client: client_at, peer: peer_at, http: http_at, advertised };
-        Ok(Listeners { client, peer, http, addresses })
+        let advertised = config
+            .advertise_client
+            .clone()
+            .unwrap_or_else(|| client_at.to_string());
+        let addresses = Addresses {
+            client: client_at,
+            peer: peer_at,
+            http: http_at,
+            advertised,
+        };
+        Ok(Listeners {
+            client,
+            peer,
+            http,
+            addresses,
+        })
     }
 }
 
 async fn bind(which: &str, address: &str) -> Result<(TcpListener, SocketAddr), Failure> {
-    let refuse = |what: String| Failure::new(Exit::AddressInUse, format!("--listen-{which} {address}: {what}"));
-    let candidates = lookup_host(address).await.map_err(|e| refuse(e.to_string()))?;
+    let refuse = |what: String| {
+        Failure::new(
+            Exit::AddressInUse,
+            format!("--listen-{which} {address}: {what}"),
+        )
+    };
+    let candidates = lookup_host(address)
+        .await
+        .map_err(|e| refuse(e.to_string()))?;
     let mut last = refuse("the name has no address".into());
     for candidate in candidates {
         let bound = TcpListener::bind(candidate).await;

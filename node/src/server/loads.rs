@@ -15,7 +15,10 @@ pub(crate) fn start(wanted: LoadLog, reader: Reader, inbox: Arc<Inbox>) {
     tokio::task::spawn_blocking(move || {
         inbox.push(match records::load(&reader, wanted) {
             Ok(loaded) => Event::Engine(loaded),
-            Err(error) => Event::Failed(Failure::new(Exit::Damaged, format!("the log: {}", with_causes(&error)))),
+            Err(error) => Event::Failed(Failure::new(
+                Exit::Damaged,
+                format!("the log: {}", with_causes(&error)),
+            )),
         });
     });
 }

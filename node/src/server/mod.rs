@@ -9,10 +9,11 @@
 //! only place where the engine is called. The log has a thread of its own; what takes long (boot,
 //! snapshots, reading old entries, hashing) runs on threads for blocking work.
 //!
-//! In reading order: [`listeners`], [`births`], [`reactor`] and its [`inbox`]; what it drives:
-//! [`peers`], [`wal_bridge`], [`effects`], [`clients`]; its jobs: [`snapshots`], [`loads`],
-//! [`standing`]; and what others see: [`desk`].
+//! In reading order: [`start`], with [`listeners`] and [`births`]; [`reactor`], with its [`inbox`] and
+//! its [`actions`]; what it drives: [`peers`], [`wal_bridge`], [`effects`], [`clients`]; its jobs:
+//! [`snapshots`], [`loads`], [`standing`]; and what others see: [`desk`].
 
+mod actions;
 mod births;
 mod clients;
 mod commit_timer;
@@ -85,7 +86,10 @@ fn run_local<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, F
 /// The one line that a starter waits for. That nobody reads it is no reason to stop.
 fn say_ready(id: u16, at: &Addresses) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let line = format!("ready id={id} client={} peer={} http={}\n", at.client, at.peer, at.http);
+    let line = format!(
+        "ready id={id} client={} peer={} http={}\n",
+        at.client, at.peer, at.http
+    );
     if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
         tracing::warn!(%error, "the ready line could not be written");
     }

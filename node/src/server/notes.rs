@@ -9,11 +9,20 @@ pub(crate) fn write(note: &Note) {
     match note {
         Note::Core(note) => write_core(note),
         Note::SettingsDiffer { agreed, own } => {
-            tracing::warn!(agreed, own, "the cluster has agreed on other settings than the flags say; the agreed ones count");
+            tracing::warn!(
+                agreed,
+                own,
+                "the cluster has agreed on other settings than the flags say; the agreed ones count"
+            );
         }
-        Note::SettingsProposed => tracing::info!("first leader of the cluster: proposing the settings of the flags"),
+        Note::SettingsProposed => {
+            tracing::info!("first leader of the cluster: proposing the settings of the flags")
+        }
         Note::BacklogSpilled { from } => {
-            tracing::warn!(from = from.0, "applying is far behind: the rest will be read back from the log");
+            tracing::warn!(
+                from = from.0,
+                "applying is far behind: the rest will be read back from the log"
+            );
         }
         #[allow(unreachable_patterns, reason = "the engine may learn to say more")]
         other => tracing::info!(note = ?other, "engine"),
@@ -33,7 +42,11 @@ fn write_core(note: &Core) {
             first_kept = first.0,
             "this replica has fallen behind what the peer's log still holds; this version cannot fetch a snapshot"
         ),
-        Core::RefusedDisk { peer, found, expected } => tracing::error!(
+        Core::RefusedDisk {
+            peer,
+            found,
+            expected,
+        } => tracing::error!(
             peer = peer.0,
             found = %found,
             expected = expected.map(|disk| disk.to_string()),

@@ -114,7 +114,12 @@ impl Peers {
         let acked = Arc::new(Mutex::new(BTreeMap::new()));
         let birth = Birth::resume(NodeId(speaker.node), DiskId(speaker.disk), record);
         let greeting = greeting(speaker.clone(), acked.clone());
-        let mesh = Mesh::start(MeshOptions::new(config.id, others), listener, greeting, sender);
+        let mesh = Mesh::start(
+            MeshOptions::new(config.id, others),
+            listener,
+            greeting,
+            sender,
+        );
         Peers {
             mesh,
             events,
@@ -146,7 +151,9 @@ impl Peers {
     pub(crate) fn translate(&mut self, event: PeerEvent) -> Option<Input> {
         match event {
             PeerEvent::Message { peer, link, body } => self.message(peer, link, body),
-            PeerEvent::Up { peer, link, hello, .. } => self.up(peer, link, hello),
+            PeerEvent::Up {
+                peer, link, hello, ..
+            } => self.up(peer, link, hello),
             PeerEvent::Down { peer, link, reset } => {
                 let took_part = self.links.get(&peer) == Some(&link);
                 if !took_part {
@@ -154,7 +161,11 @@ impl Peers {
                 }
                 self.links.remove(&peer);
                 tracing::info!(peer, link, reset, "peer disconnected");
-                Some(Input::PeerDown { peer: NodeId(peer), link, reset })
+                Some(Input::PeerDown {
+                    peer: NodeId(peer),
+                    link,
+                    reset,
+                })
             }
             PeerEvent::Refused { peer, reason } => {
                 self.quarrel(peer.unwrap_or(0), reason);
@@ -169,9 +180,16 @@ impl Peers {
         }
         self.traffic(peer).received.inc_by(body.len() as u64);
         match Message::decode(body) {
-            Ok(message) => Some(Input::Peer { from: NodeId(peer), link, message }),
+            Ok(message) => Some(Input::Peer {
+                from: NodeId(peer),
+                link,
+                message,
+            }),
             Err(error) => {
-                self.quarrel(peer, format!("a message does not decode: {}", with_causes(&error)));
+                self.quarrel(
+                    peer,
+                    format!("a message does not decode: {}", with_causes(&error)),
+                );
                 self.mesh.renew(peer);
                 None
             }
@@ -183,7 +201,11 @@ impl Peers {
         list.sort_unstable();
         let born = record_of(&said);
         let fresh = born.is_none();
-        let announcement = Announcement { list, disk: DiskId(said.disk), born };
+        let announcement = Announcement {
+            list,
+            disk: DiskId(said.disk),
+            born,
+        };
         // This replica is born: no random number is asked for.
         for action in self.birth.on_heard(NodeId(peer), announcement, 1) {
             if let BirthAction::RefusePeer { reason, .. } = action {
@@ -198,7 +220,13 @@ impl Peers {
             return None;
         }
         self.quarrels.remove(&peer);
-        self.known.insert(peer, Known { client: said.client, http: said.http });
+        self.known.insert(
+            peer,
+            Known {
+                client: said.client,
+                http: said.http,
+            },
+        );
         self.links.insert(peer, link);
         tracing::info!(peer, link, incarnation = said.incarnation, "peer connected");
         let hello = paxos::PeerHello {
@@ -207,12 +235,19 @@ impl Peers {
             incarnation: said.incarnation,
             acked: Slot(said.acked),
         };
-        Some(Input::PeerUp { peer: NodeId(peer), link, hello })
+        Some(Input::PeerUp {
+            peer: NodeId(peer),
+            link,
+            hello,
+        })
     }
 
     fn quarrel(&mut self, peer: u16, reason: String) {
         let now = Instant::now();
-        let recent = self.quarrels.get(&peer).is_some_and(|last| now < *last + BETWEEN_QUARRELS);
+        let recent = self
+            .quarrels
+            .get(&peer)
+            .is_some_and(|last| now < *last + BETWEEN_QUARRELS);
         if !recent {
             tracing::warn!(peer, reason, "peer refused");
             self.quarrels.insert(peer, now);
@@ -224,7 +259,10 @@ impl Peers {
         let frame = match Sealed::new(envelope.message.encode()) {
             Ok(frame) => frame,
             Err(error) => {
-                tracing::error!(error = with_causes(&error), "a message is too long for a frame and was dropped");
+                tracing::error!(
+                    error = with_causes(&error),
+                    "a message is too long for a frame and was dropped"
+                );
                 return;
             }
         };
@@ -238,7 +276,9 @@ impl Peers {
     }
 
     fn traffic(&mut self, peer: u16) -> &Traffic {
-        self.traffic.entry(peer).or_insert_with(|| self.metrics.traffic(peer))
+        self.traffic
+            .entry(peer)
+            .or_insert_with(|| self.metrics.traffic(peer))
     }
 
     /// Writes what was queued since the last time, one call for each peer.
@@ -268,7 +308,11 @@ impl Peers {
 
 fn greeting(speaker: Speaker, acked: Arc<Mutex<BTreeMap<u16, u64>>>) -> Greeting {
     Arc::new(move |peer| {
-        let acked = acked.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).copied();
+        let acked = acked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&peer)
+            .copied();
         speaker.greeting(acked.unwrap_or(0))
     })
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What decides never waits, and what waits never decides: nothing in a batch blocks but, by
-//! [`COMMIT_POLICY`], the log's own write while nothing else is to be done.
+//! [`COMMIT_POLICY`](crate::server::wal_bridge::COMMIT_POLICY), the log's own write while nothing else is to be done.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,25 +19,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::mesh::PeerEvent;
-use paxos::{MonoTime, NodeId, Role, RoleChange};
+use paxos::{MonoTime, NodeId, Role};
 use tokio::time::{Instant, Sleep};
 
 use crate::clock::{Clock, micros};
-use crate::engine::{Effect, Engine, Input, Now, Output};
-use crate::failure::{Exit, Failure};
+use crate::engine::{Engine, Input, Now, Output};
+use crate::failure::Failure;
 use crate::metrics::Metrics;
-use crate::records;
 use crate::server::clients::Clients;
 use crate::server::commit_timer::CommitTimer;
 use crate::server::desk::{Desk, Phase};
 use crate::server::effects::Effects;
 use crate::server::inbox::{Event, Inbox};
-use crate::server::loads;
-use crate::server::notes;
 use crate::server::peers::Peers;
-use crate::server::snapshots::{Done, Snapshots};
+use crate::server::snapshots::Snapshots;
 use crate::server::standing::{Asker, Standing};
-use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy, WalBridge};
+use crate::server::wal_bridge::WalBridge;
 
 /// How often what may change unseen is looked at: the disk's space, what peers acknowledged.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
@@ -74,9 +71,11 @@ pub(crate) struct Pace {
     housekeeping: MonoTime,
     /// Set once the process is to end: when at the latest.
     end: Option<MonoTime>,
-    blocked: bool,
-    leader: Option<NodeId>,
-    role: Role,
+    /// Whether the engine was told that files wait for space.
+    pub(super) blocked: bool,
+    /// The last leader known.
+    pub(super) leader: Option<NodeId>,
+    pub(super) role: Role,
     events: Vec<Event>,
     peer_events: Vec<PeerEvent>,
 }
@@ -128,7 +127,9 @@ impl Reactor {
         let pace = &mut self.pace;
         if pace.armed != due || pace.sleep.is_elapsed() {
             pace.armed = due;
-            pace.sleep.as_mut().reset(Instant::from_std(self.clock.instant(due)));
+            pace.sleep
+                .as_mut()
+                .reset(Instant::from_std(self.clock.instant(due)));
         }
         tokio::select! {
             biased;
@@ -146,8 +147,11 @@ impl Reactor {
         due
     }
 
-    fn now(&self) -> Now {
-        Now { mono: self.clock.mono(), wall_ms: self.clock.wall_ms() }
+    pub(super) fn now(&self) -> Now {
+        Now {
+            mono: self.clock.mono(),
+            wall_ms: self.clock.wall_ms(),
+        }
     }
 
     /// Handles everything that has happened and carries out what comes of it.
@@ -202,11 +206,22 @@ impl Reactor {
                 net::RequestBody::Members => {
                     let members = self.standing.members(&self.peers);
                     let body = net::ResponseBody::Members(members);
-                    self.clients.reply(conn, &net::Response { id: request.id, body });
+                    self.clients.reply(
+                        conn,
+                        &net::Response {
+                            id: request.id,
+                            body,
+                        },
+                    );
                 }
-                _ => self.engine.handle(now, Input::Client { conn, request }, &mut self.out),
+                _ => self
+                    .engine
+                    .handle(now, Input::Client { conn, request }, &mut self.out),
             },
-            Event::ConnectionEnded(conn) => self.engine.handle(now, Input::ClientGone { conn }, &mut self.out),
+            Event::ConnectionEnded(conn) => {
+                self.engine
+                    .handle(now, Input::ClientGone { conn }, &mut self.out)
+            }
             Event::Engine(input) => self.engine.handle(now, input, &mut self.out),
             Event::Ask { hash, reply } => self.ask(Asker::Desk(reply), hash),
             Event::Hashed(hash) => self.standing.on_hashed(hash, &self.clients, &self.inbox),
@@ -222,14 +237,16 @@ impl Reactor {
     fn ask(&mut self, asker: Asker, hash: bool) {
         let report = self.report();
         if hash {
-            self.standing.hash_then_answer(asker, report, self.engine.machine(), &self.inbox);
+            self.standing
+                .hash_then_answer(asker, report, self.engine.machine(), &self.inbox);
         } else {
             asker.answer(report, &self.clients);
         }
     }
 
     fn report(&self) -> crate::server::desk::Report {
-        self.standing.report(&self.engine, &self.wal, &self.effects, &self.clients)
+        self.standing
+            .report(&self.engine, &self.wal, &self.effects, &self.clients)
     }
 
     /// Lets the engine finish the batch and acts, until nothing more comes of it at once.
@@ -245,111 +262,12 @@ impl Reactor {
 
     /// Tells the engine how far the log is durable, if that has changed.
     fn take_durable(&mut self) -> Result<bool, Failure> {
-        let Some(seq) = self.wal.durable()? else { return Ok(false) };
-        self.engine.handle(self.now(), Input::Durable { seq }, &mut self.out);
+        let Some(seq) = self.wal.durable()? else {
+            return Ok(false);
+        };
+        self.engine
+            .handle(self.now(), Input::Durable { seq }, &mut self.out);
         Ok(true)
-    }
-
-    fn act(&mut self, now: Now) -> Result<(), Failure> {
-        for envelope in self.out.sends.drain(..) {
-            self.peers.send(&envelope);
-        }
-        self.peers.flush();
-        self.commits.on_appends(&self.out.wal, now.mono, self.pace.role);
-        // Who writes the log itself does so last: no answer waits for that.
-        let inline = COMMIT_POLICY == CommitPolicy::InlineWhenIdle && self.wal.is_idle() && self.inbox.is_empty();
-        if !inline {
-            self.wal.submit(&mut self.out.wal, false)?;
-        }
-        self.run_effects(now)?;
-        self.wal.submit(&mut self.out.wal, true)?;
-        self.start_jobs()?;
-        self.tell();
-        match self.out.fatal.take() {
-            Some(why) => Err(Failure::new(Exit::Damaged, why)),
-            None => Ok(()),
-        }
-    }
-
-    fn run_effects(&mut self, now: Now) -> Result<(), Failure> {
-        for effect in &mut self.out.effects {
-            if let Effect::Reply { response, .. } = effect {
-                use net::ResponseBody::{NotLeader, Unavailable, Unknown};
-                if matches!(response.body, NotLeader { .. } | Unavailable { .. } | Unknown { .. }) {
-                    self.metrics.proposals_failed.inc();
-                }
-                self.standing.name_leader(&mut response.body, &self.peers);
-            }
-        }
-        self.effects.run(&mut self.out.effects, &self.clients)?;
-        self.clients.flush();
-        self.commits.on_applied(self.engine.applied(), self.now().mono, &self.metrics);
-        self.tell_blocked(now);
-        Ok(())
-    }
-
-    /// Tells the engine when file operations begin or cease to wait for space.
-    fn tell_blocked(&mut self, now: Now) {
-        let blocked = self.effects.is_blocked();
-        if blocked != self.pace.blocked {
-            self.pace.blocked = blocked;
-            self.engine.handle(now, Input::FilesBlocked(blocked), &mut self.out);
-        }
-    }
-
-    fn start_jobs(&mut self) -> Result<(), Failure> {
-        for wanted in self.out.load_log.drain(..) {
-            loads::start(wanted, self.wal.log().reader(), self.inbox.clone());
-        }
-        if let Some(job) = self.out.snapshot.take() {
-            let files = self.effects.files().sync_set();
-            self.snapshots.start(job, files, self.wal.log());
-        }
-        if let Some(release) = self.out.release_log.take() {
-            self.wal.release(release, self.keep_log_bytes, self.inbox.clone());
-        }
-        Ok(())
-    }
-
-    fn on_snapshot(&mut self, now: Now, done: Done) -> Result<(), Failure> {
-        let Done { job, result } = done;
-        match result {
-            Ok(saved) => {
-                let meta = records::snapshot_meta(&saved);
-                self.effects.on_snapshot_saved(&job)?;
-                self.engine.handle(now, Input::SnapshotSaved { slot: job.slot, meta }, &mut self.out);
-                tracing::info!(slot = job.slot.0, bytes = saved.length, "snapshot taken");
-            }
-            Err(why) => {
-                tracing::error!(slot = job.slot.0, why, "no snapshot was taken; another is tried later");
-                self.engine.handle(now, Input::SnapshotFailed, &mut self.out);
-            }
-        }
-        Ok(())
-    }
-
-    /// Passes on what happened to the log of the operator and to the figures.
-    fn tell(&mut self) {
-        for event in self.out.events.drain(..) {
-            self.metrics.locks.observe(&event);
-        }
-        for note in self.out.notes.drain(..) {
-            notes::write(&note);
-            self.standing.on_note(&note);
-        }
-        if let Some(change) = self.out.role.take() {
-            self.on_role(change);
-        }
-    }
-
-    fn on_role(&mut self, change: RoleChange) {
-        let leader = change.leader;
-        tracing::info!(role = ?change.role, ballot = %change.ballot, leader = leader.map(|id| id.0), "role");
-        if leader.is_some() && leader != self.pace.leader {
-            self.metrics.leader_changes.inc();
-        }
-        self.pace.leader = leader.or(self.pace.leader);
-        self.pace.role = change.role;
     }
 
     fn keep_house(&mut self, now: Now) -> Result<(), Failure> {

@@ -17,8 +17,12 @@ pub(crate) struct Signals {
 impl Signals {
     /// Catches the signals. Needs a runtime.
     pub(crate) fn catch() -> Result<Signals, Failure> {
-        let caught = |kind| signal(kind).map_err(|e| Failure::new(Exit::Other, format!("signals: {e}")));
-        Ok(Signals { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
+        let caught =
+            |kind| signal(kind).map_err(|e| Failure::new(Exit::Other, format!("signals: {e}")));
+        Ok(Signals {
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
+        })
     }
 
     /// The name of the next signal.

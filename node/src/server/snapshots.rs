@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wal::{Log, SharedDisk};
 use wal::snapshot::{SnapshotHeader, SnapshotRef};
+use wal::{Log, SharedDisk};
 
 use crate::engine::SnapshotJob;
 use crate::failure::{Exit, Failure, with_causes};
@@ -53,11 +53,17 @@ impl Snapshots {
             return self.inbox.push(Event::Failed(fatal));
         }
         match self.write(&job) {
-            Err(why) => self.inbox.push(Event::Snapshot(Box::new(Done { job, result: Err(why) }))),
+            Err(why) => self.inbox.push(Event::Snapshot(Box::new(Done {
+                job,
+                result: Err(why),
+            }))),
             // In the superblock before anything else speaks of it.
             Ok(saved) => log.snapshot_saved(saved, move |named| {
                 self.inbox.push(match named {
-                    Ok(()) => Event::Snapshot(Box::new(Done { job, result: Ok(saved) })),
+                    Ok(()) => Event::Snapshot(Box::new(Done {
+                        job,
+                        result: Ok(saved),
+                    })),
                     Err(error) => Event::Failed(write_failed(&error)),
                 });
             }),
@@ -66,8 +72,14 @@ impl Snapshots {
 
     fn write(&self, job: &SnapshotJob) -> Result<SnapshotRef, String> {
         let mut payload = Vec::new();
-        job.encode(&mut payload).map_err(|error| with_causes(&error))?;
-        let header = SnapshotHeader { cluster: self.cluster, slot: job.slot.0, membership: self.membership.clone() };
-        wal::snapshot::save(&*self.disk, &header, &mut payload.as_slice()).map_err(|error| with_causes(&error))
+        job.encode(&mut payload)
+            .map_err(|error| with_causes(&error))?;
+        let header = SnapshotHeader {
+            cluster: self.cluster,
+            slot: job.slot.0,
+            membership: self.membership.clone(),
+        };
+        wal::snapshot::save(&*self.disk, &header, &mut payload.as_slice())
+            .map_err(|error| with_causes(&error))
     }
 }

@@ -72,15 +72,30 @@ impl Standing {
             http: addresses.http.to_string(),
         };
         let others = config.peers.iter().filter(|peer| peer.id != config.id);
-        let others = others.map(|peer| MemberInfo { id: peer.id, peer: peer.address.clone(), ..MemberInfo::default() });
+        let others = others.map(|peer| MemberInfo {
+            id: peer.id,
+            peer: peer.address.clone(),
+            ..MemberInfo::default()
+        });
         let mut members: Vec<_> = others.chain([me.clone()]).collect();
         members.sort_by_key(|member| member.id);
-        Standing { members, me, fell_behind: BTreeMap::new(), hashing: Vec::new(), next: Vec::new(), next_state: None }
+        Standing {
+            members,
+            me,
+            fell_behind: BTreeMap::new(),
+            hashing: Vec::new(),
+            next: Vec::new(),
+            next_state: None,
+        }
     }
 
     /// The ids of all replicas but this one.
     pub(crate) fn others(&self) -> Vec<u16> {
-        self.members.iter().map(|member| member.id).filter(|id| *id != self.me.id).collect()
+        self.members
+            .iter()
+            .map(|member| member.id)
+            .filter(|id| *id != self.me.id)
+            .collect()
     }
 
     /// All replicas, as far as they are known.
@@ -96,7 +111,9 @@ impl Standing {
 
     /// Puts the leader's address into a redirect.
     pub(crate) fn name_leader(&self, body: &mut ResponseBody, peers: &Peers) {
-        if let ResponseBody::NotLeader { leader: Some(leader) } = body
+        if let ResponseBody::NotLeader {
+            leader: Some(leader),
+        } = body
             && leader.address.is_empty()
         {
             leader.address = peers.known(leader.id).client;
@@ -104,7 +121,13 @@ impl Standing {
     }
 
     /// Everything but the state's hash.
-    pub(crate) fn report(&self, engine: &Engine, wal: &WalBridge, effects: &Effects, clients: &Clients) -> Report {
+    pub(crate) fn report(
+        &self,
+        engine: &Engine,
+        wal: &WalBridge,
+        effects: &Effects,
+        clients: &Clients,
+    ) -> Report {
         let status = Status {
             client: self.me.client.clone(),
             peer: self.me.peer.clone(),
@@ -118,12 +141,21 @@ impl Standing {
             core: engine.core().status(),
             log: wal.report(),
             fell_behind: self.fell_behind.values().copied().collect(),
-            load: Load { connections: clients.count(), effects_waiting: effects.waiting() as u64 },
+            load: Load {
+                connections: clients.count(),
+                effects_waiting: effects.waiting() as u64,
+            },
         }
     }
 
     /// Answers once the state is hashed, which is as of this very moment.
-    pub(crate) fn hash_then_answer(&mut self, asker: Asker, report: Report, state: &Machine, inbox: &Arc<Inbox>) {
+    pub(crate) fn hash_then_answer(
+        &mut self,
+        asker: Asker,
+        report: Report,
+        state: &Machine,
+        inbox: &Arc<Inbox>,
+    ) {
         if self.next.len() >= WAITING_MAX {
             tracing::warn!("too many ask for the state's hash; one is not answered");
             return;
@@ -137,7 +169,9 @@ impl Standing {
     }
 
     fn begin(&mut self, inbox: Arc<Inbox>) {
-        let Some(state) = self.next_state.take() else { return };
+        let Some(state) = self.next_state.take() else {
+            return;
+        };
         self.hashing = std::mem::take(&mut self.next);
         tokio::task::spawn_blocking(move || {
             let hash = state.state_hash();
@@ -148,7 +182,9 @@ impl Standing {
     /// The hash is there.
     pub(crate) fn on_hashed(&mut self, hash: u64, clients: &Clients, inbox: &Arc<Inbox>) {
         let asked = std::mem::take(&mut self.hashing);
-        let Some(mut newest) = asked.last().map(|(_, report)| report.clone()) else { return };
+        let Some(mut newest) = asked.last().map(|(_, report)| report.clone()) else {
+            return;
+        };
         newest.status.state_hash = hash;
         for (asker, _) in asked {
             asker.answer(newest.clone(), clients);
@@ -160,11 +196,19 @@ impl Standing {
     pub(crate) fn on_note(&mut self, note: &Note) {
         match note {
             Note::Core(paxos::Note::PeerFellBehind { peer, needs, first }) => {
-                let behind = FellBehind { node: peer.0, needs: needs.0, first: first.0 };
+                let behind = FellBehind {
+                    node: peer.0,
+                    needs: needs.0,
+                    first: first.0,
+                };
                 self.fell_behind.insert(peer.0, behind);
             }
             Note::Core(paxos::Note::FellBehind { first, .. }) => {
-                let behind = FellBehind { node: self.me.id, needs: 0, first: first.0 };
+                let behind = FellBehind {
+                    node: self.me.id,
+                    needs: 0,
+                    first: first.0,
+                };
                 self.fell_behind.insert(self.me.id, behind);
             }
             _ => {}
@@ -183,7 +227,11 @@ impl Standing {
         };
         let me = self.me.id;
         self.fell_behind.retain(|node, behind| {
-            let at = if *node == me { core.chosen } else { reached(*node) };
+            let at = if *node == me {
+                core.chosen
+            } else {
+                reached(*node)
+            };
             at.0 + 1 < behind.first
         });
     }

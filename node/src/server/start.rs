@@ -44,12 +44,23 @@ impl Replica {
     ///
     /// [`Failure`] with the exit code of the stage that failed.
     pub(crate) async fn start(config: ServeConfig, inbox: Arc<Inbox>) -> Result<Replica, Failure> {
-        let Listeners { client, peer, http, addresses } = Listeners::bind(&config).await?;
+        let Listeners {
+            client,
+            peer,
+            http,
+            addresses,
+        } = Listeners::bind(&config).await?;
         let clock = Clock::new();
         let desk = Desk::new(inbox.clone());
         let metrics = Arc::new(Metrics::new());
         raise_file_limit();
-        tokio::spawn(http::run(http, Pages { desk: desk.clone(), metrics: metrics.clone() }));
+        tokio::spawn(http::run(
+            http,
+            Pages {
+                desk: desk.clone(),
+                metrics: metrics.clone(),
+            },
+        ));
 
         let (disk, mut folder) = open_folder(&config)?;
         let speaker = Rc::new(RefCell::new(speaker(&config, &folder, &addresses)));
@@ -71,7 +82,12 @@ impl Replica {
             inbox: inbox.clone(),
         };
         let greeting = (record.cluster, config.id, record.name.clone());
-        let clients = Clients::new(greeting, config.max_clients as usize, inbox.clone(), metrics.clone());
+        let clients = Clients::new(
+            greeting,
+            config.max_clients as usize,
+            inbox.clone(),
+            metrics.clone(),
+        );
         let reactor = Reactor {
             peers: Peers::start(&config, peer, &speaker, record, metrics.clone()),
             wal: WalBridge::start(booted.writer, inbox.clone()),
@@ -92,7 +108,11 @@ impl Replica {
         desk.enter(Phase::Serving);
         let acceptor = tokio::task::spawn_local(clients.accept(client));
         tracing::info!(id = config.id, client = %addresses.client, peer = %addresses.peer, http = %addresses.http, data = %config.data.display(), "ready");
-        Ok(Replica { addresses, reactor, acceptor })
+        Ok(Replica {
+            addresses,
+            reactor,
+            acceptor,
+        })
     }
 
     /// Serves until the inbox says stop.
@@ -108,10 +128,16 @@ impl Replica {
 }
 
 fn open_folder(config: &ServeConfig) -> Result<(SharedDisk, Folder), Failure> {
-    let refuse = |what: String| Failure::new(Exit::DataRefused, format!("data folder {}: {what}", config.data.display()));
+    let refuse = |what: String| {
+        Failure::new(
+            Exit::DataRefused,
+            format!("data folder {}: {what}", config.data.display()),
+        )
+    };
     let disk = RealDisk::create_root(&config.data).map_err(|e| refuse(e.to_string()))?;
     let disk: SharedDisk = Arc::new(disk);
-    let folder = boot::open_folder(disk.clone(), NodeId(config.id), Environment::of_machine()).map_err(|e| refused(config, &e))?;
+    let folder = boot::open_folder(disk.clone(), NodeId(config.id), Environment::of_machine())
+        .map_err(|e| refused(config, &e))?;
     Ok((disk, folder))
 }
 
@@ -134,10 +160,17 @@ fn speaker(config: &ServeConfig, folder: &Folder, addresses: &Addresses) -> Spea
     }
 }
 
-async fn boot(config: &ServeConfig, folder: Folder, disk: SharedDisk, now: MonoTime) -> Result<Booted, Failure> {
+async fn boot(
+    config: &ServeConfig,
+    folder: Folder,
+    disk: SharedDisk,
+    now: MonoTime,
+) -> Result<Booted, Failure> {
     let settings = boot_config(config);
     let booting = tokio::task::spawn_blocking(move || boot::boot(folder, disk, &settings, now));
-    let booted = booting.await.map_err(|e| Failure::new(Exit::Other, format!("the boot ended early: {e}")))?;
+    let booted = booting
+        .await
+        .map_err(|e| Failure::new(Exit::Other, format!("the boot ended early: {e}")))?;
     booted.map_err(|refusal| refused(config, &refusal))
 }
 
@@ -156,8 +189,13 @@ fn boot_config(config: &ServeConfig) -> BootConfig {
             default_ttl_ms: config.default_ttl.as_millis() as u64,
             ..Settings::default()
         },
-        snapshots: SnapshotPolicy { log_bytes: config.snapshot_after_bytes, ..SnapshotPolicy::default() },
-        log: wal::Options { segment_bytes: config.segment_bytes },
+        snapshots: SnapshotPolicy {
+            log_bytes: config.snapshot_after_bytes,
+            ..SnapshotPolicy::default()
+        },
+        log: wal::Options {
+            segment_bytes: config.segment_bytes,
+        },
         ..defaults
     }
 }
@@ -169,14 +207,20 @@ fn refused(config: &ServeConfig, refusal: &Refusal) -> Failure {
         6 => Exit::WriteFailed,
         _ => Exit::Other,
     };
-    Failure::new(exit, format!("data folder {}: {refusal}", config.data.display()))
+    Failure::new(
+        exit,
+        format!("data folder {}: {refusal}", config.data.display()),
+    )
 }
 
 /// As many files and connections as the system lets this process have.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit on open files stays as it is");
     }

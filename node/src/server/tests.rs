@@ -29,11 +29,18 @@ struct Running {
 
 fn config(data: &Path, more: &[(&'static str, &str)]) -> ServeConfig {
     let mut flags: std::collections::BTreeMap<&'static str, String> =
-        ["listen-client", "listen-peer", "listen-http"].map(|name| (name, "127.0.0.1:0".to_owned())).into();
+        ["listen-client", "listen-peer", "listen-http"]
+            .map(|name| (name, "127.0.0.1:0".to_owned()))
+            .into();
     flags.insert("data", data.display().to_string());
     flags.insert("segment-size", "1MiB".into());
-    flags.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
-    ServeConfig::resolve(&Layers::new(flags, |_| None)).expect("a configuration").0
+    flags.extend(
+        more.iter()
+            .map(|(name, value)| (*name, (*value).to_owned())),
+    );
+    ServeConfig::resolve(&Layers::new(flags, |_| None))
+        .expect("a configuration")
+        .0
 }
 
 fn start(config: ServeConfig) -> Result<Running, Failure> {
@@ -43,13 +50,17 @@ fn start(config: ServeConfig) -> Result<Running, Failure> {
     let thread = std::thread::spawn(move || {
         run_local(async move {
             let replica = Replica::start(config, theirs).await?;
-            said.send(replica.addresses.clone()).expect("somebody listens");
+            said.send(replica.addresses.clone())
+                .expect("somebody listens");
             replica.run().await
         })
     });
     match heard.recv() {
         Ok(at) => Ok(Running { at, inbox, thread }),
-        Err(_) => Err(thread.join().expect("no panic").expect_err("it ended before it was ready")),
+        Err(_) => Err(thread
+            .join()
+            .expect("no panic")
+            .expect_err("it ended before it was ready")),
     }
 }
 
@@ -66,11 +77,20 @@ impl Running {
     /// Status code and body.
     fn get(&self, path: &str) -> (u16, String) {
         let mut stream = connect(self.at.http);
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("a request");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        )
+        .expect("a request");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        let code = head.split(' ').nth(1).expect("a code").parse().expect("a number");
+        let code = head
+            .split(' ')
+            .nth(1)
+            .expect("a code")
+            .parse()
+            .expect("a number");
         (code, body.to_owned())
     }
 
@@ -108,11 +128,17 @@ fn a_section_survives_stop_and_start() {
     let folder = Folder::temporary().expect("a folder");
     let replica = start(config(folder.path(), &[])).expect("a start");
     section(&replica.client(), "one ");
-    assert_eq!(std::fs::read_to_string(file_0(&folder)).expect("the file"), "one ");
+    assert_eq!(
+        std::fs::read_to_string(file_0(&folder)).expect("the file"),
+        "one "
+    );
     replica.stop();
     let replica = start(config(folder.path(), &[])).expect("another start");
     section(&replica.client(), "two");
-    assert_eq!(std::fs::read_to_string(file_0(&folder)).expect("the file"), "one two");
+    assert_eq!(
+        std::fs::read_to_string(file_0(&folder)).expect("the file"),
+        "one two"
+    );
     replica.stop();
 }
 
@@ -128,12 +154,24 @@ fn pages_tell_how_it_stands() {
     let (code, body) = replica.get("/status");
     let status: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(code, 200);
-    assert_eq!((&status["role"], &status["cluster_name"]), (&"leader".into(), &"pages".into()));
+    assert_eq!(
+        (&status["role"], &status["cluster_name"]),
+        (&"leader".into(), &"pages".into())
+    );
     assert_eq!(status["applied"], status["chosen"]);
-    replica.until("/metrics", |_, body| body.contains("holdfast_lock_grants_total 1\n"));
+    replica.until("/metrics", |_, body| {
+        body.contains("holdfast_lock_grants_total 1\n")
+    });
     let (_, figures) = replica.get("/metrics");
-    for line in ["holdfast_server_is_leader 1", "holdfast_lock_ended_total{why=\"released\"} 1", "holdfast_lock_appended_bytes_total 1"] {
-        assert!(figures.lines().any(|found| found == line), "{line} is missing in\n{figures}");
+    for line in [
+        "holdfast_server_is_leader 1",
+        "holdfast_lock_ended_total{why=\"released\"} 1",
+        "holdfast_lock_appended_bytes_total 1",
+    ] {
+        assert!(
+            figures.lines().any(|found| found == line),
+            "{line} is missing in\n{figures}"
+        );
     }
     replica.stop();
 }
@@ -161,7 +199,11 @@ fn connections_beyond_the_limit_are_closed() {
     let _first = connect(replica.at.client);
     let second = connect(replica.at.client);
     let mut third = connect(replica.at.client);
-    assert_eq!(third.read(&mut [0]).unwrap_or(0), 0, "the third one is closed");
+    assert_eq!(
+        third.read(&mut [0]).unwrap_or(0),
+        0,
+        "the third one is closed"
+    );
     drop(second);
     // Once one is gone there is room again.
     section(&replica.client(), "x");
@@ -172,13 +214,92 @@ fn connections_beyond_the_limit_are_closed() {
 fn a_second_one_on_the_folder_is_refused() {
     let folder = Folder::temporary().expect("a folder");
     let replica = start(config(folder.path(), &[])).expect("a start");
-    let Err(failure) = start(config(folder.path(), &[])) else { panic!("two on one folder") };
+    let Err(failure) = start(config(folder.path(), &[])) else {
+        panic!("two on one folder")
+    };
     assert_eq!(failure.exit, Exit::DataRefused);
     let address = replica.at.client.to_string();
-    let Err(failure) = start(config(&folder.path().join("other"), &[("listen-client", &address)])) else {
+    let Err(failure) = start(config(
+        &folder.path().join("other"),
+        &[("listen-client", &address)],
+    )) else {
         panic!("two on one address")
     };
     assert_eq!(failure.exit, Exit::AddressInUse);
-    assert!(!folder.path().join("other").exists(), "nothing is written before all addresses are bound");
+    assert!(
+        !folder.path().join("other").exists(),
+        "nothing is written before all addresses are bound"
+    );
     replica.stop();
+}
+
+/// Addresses that are free now, one for each replica.
+fn peer_list(replicas: u16) -> String {
+    let listeners: Vec<_> = (0..replicas)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    let address = |listener: &std::net::TcpListener| listener.local_addr().expect("an address");
+    let peers = (1..)
+        .zip(&listeners)
+        .map(|(id, listener): (u16, _)| format!("{id}={}", address(listener)));
+    peers.collect::<Vec<_>>().join(",")
+}
+
+fn member(folder: &Folder, id: &'static str, peers: &str) -> ServeConfig {
+    let flags = [
+        ("id", id),
+        ("peers", peers),
+        ("election-timeout", "100ms"),
+        ("heartbeat", "20ms"),
+    ];
+    let mut config = config(&folder.path().join(id), &flags);
+    config.listen_peer = config
+        .peers
+        .iter()
+        .find(|peer| peer.id == config.id)
+        .expect("listed")
+        .address
+        .clone();
+    config
+}
+
+#[test]
+fn three_found_a_cluster_and_a_wiped_disk_is_refused() {
+    let folder = Folder::temporary().expect("a folder");
+    let peers = peer_list(3);
+    let starts = ["1", "2", "3"].map(|id| {
+        let config = member(&folder, id, &peers);
+        std::thread::spawn(move || start(config))
+    });
+    let [first, second, third] =
+        starts.map(|start| start.join().expect("no panic").expect("a start"));
+    let client = first.client();
+    section(&client, "by three ");
+
+    second.stop();
+    section(&client, "by two ");
+    std::fs::remove_dir_all(folder.path().join("2")).expect("wiped");
+    let Err(failure) = start(member(&folder, "2", &peers)) else {
+        panic!("a forgetful voter was let in")
+    };
+    assert_eq!(failure.exit, Exit::DataRefused);
+    assert!(failure.message.contains("wiped"), "{failure}");
+
+    section(&client, "still by two");
+    for replica in [&first, &third] {
+        replica.until("/status", |_, body| {
+            let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            status["lag"] == 0 && status["applied"] == status["last"]
+        });
+    }
+    first.stop();
+    third.stop();
+    for id in ["1", "3"] {
+        let text = std::fs::read_to_string(folder.path().join(id).join("files/file_0"));
+        assert_eq!(
+            text.expect("the file"),
+            "by three by two still by two",
+            "replica {id}"
+        );
+    }
 }

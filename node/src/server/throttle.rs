@@ -16,7 +16,11 @@ pub(crate) struct Throttle {
 impl Throttle {
     /// Nothing has passed yet at `now`.
     pub(crate) fn new(now: Instant) -> Throttle {
-        Throttle { window: now, passed: 0, held_back: 0 }
+        Throttle {
+            window: now,
+            passed: 0,
+            held_back: 0,
+        }
     }
 
     /// Whether a line may be written at `now`; if so, how many before it were not.

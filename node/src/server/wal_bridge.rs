@@ -23,7 +23,10 @@ const JOBS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Who writes a batch to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "which one is used is one constant, changed to measure the other")]
+#[allow(
+    dead_code,
+    reason = "which one is used is one constant, changed to measure the other"
+)]
 pub(crate) enum CommitPolicy {
     /// The log's own thread, always: the reactor goes on meanwhile.
     Thread,
@@ -62,7 +65,14 @@ impl WalBridge {
         };
         let found_bytes = writer.log_bytes();
         let log = Log::start(writer, LogOptions::default(), Box::new(on_progress));
-        WalBridge { log: Arc::new(log), open: VecDeque::new(), poison, low_space: false, found_bytes, freed_bytes: Arc::default() }
+        WalBridge {
+            log: Arc::new(log),
+            open: VecDeque::new(),
+            poison,
+            low_space: false,
+            found_bytes,
+            freed_bytes: Arc::default(),
+        }
     }
 
     /// Hands the appends over. With `inline` they may be durable on return.
@@ -70,10 +80,20 @@ impl WalBridge {
     /// # Errors
     ///
     /// [`Exit::WriteFailed`]: the log is poisoned.
-    pub(crate) fn submit(&mut self, appends: &mut Vec<WalAppend>, inline: bool) -> Result<(), Failure> {
-        let Some(last) = appends.last() else { return Ok(()) };
+    pub(crate) fn submit(
+        &mut self,
+        appends: &mut Vec<WalAppend>,
+        inline: bool,
+    ) -> Result<(), Failure> {
+        let Some(last) = appends.last() else {
+            return Ok(());
+        };
         let (seq, commit) = (last.seq, last.commit.0);
-        let records = appends.drain(..).flat_map(|append| append.records).map(records::to_wal).collect();
+        let records = appends
+            .drain(..)
+            .flat_map(|append| append.records)
+            .map(records::to_wal)
+            .collect();
         let submitted = if inline {
             match self.log.commit_inline(records, commit) {
                 Ok(Submitted::Durable(position) | Submitted::Queued(position)) => Ok(position),
@@ -93,7 +113,12 @@ impl WalBridge {
     ///
     /// [`Exit::WriteFailed`]: the log is poisoned.
     pub(crate) fn durable(&mut self) -> Result<Option<WalSeq>, Failure> {
-        if let Some(error) = self.poison.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        if let Some(error) = self
+            .poison
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+        {
             return Err(write_failed(error));
         }
         let durable = self.log.durable();
@@ -144,7 +169,8 @@ impl WalBridge {
         let freed = self.freed_bytes.clone();
         self.log.with_writer(move |writer| {
             let removed = writer.and_then(|writer| {
-                let removed = writer.remove_prefix(release.snapshot.0, release.needed.0, keep_bytes)?;
+                let removed =
+                    writer.remove_prefix(release.snapshot.0, release.needed.0, keep_bytes)?;
                 Ok((removed, Slot(writer.first_slot())))
             });
             inbox.push(match removed {
@@ -182,5 +208,8 @@ impl WalBridge {
 
 /// The failure that a log's error is for the process.
 pub(crate) fn write_failed(error: &wal::Error) -> Failure {
-    Failure::new(Exit::WriteFailed, format!("the log: {}", with_causes(error)))
+    Failure::new(
+        Exit::WriteFailed,
+        format!("the log: {}", with_causes(error)),
+    )
 }

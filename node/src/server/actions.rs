@@ -1,0 +1,136 @@
+//! What the reactor does with the engine's output: sends, log, effects, jobs, words.
+
+use net::ResponseBody::{NotLeader, Unavailable, Unknown};
+use paxos::RoleChange;
+
+use crate::engine::{Effect, Input, Now};
+use crate::failure::{Exit, Failure};
+use crate::records;
+use crate::server::reactor::Reactor;
+use crate::server::snapshots::Done;
+use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy};
+use crate::server::{loads, notes};
+
+impl Reactor {
+    pub(super) fn act(&mut self, now: Now) -> Result<(), Failure> {
+        for envelope in self.out.sends.drain(..) {
+            self.peers.send(&envelope);
+        }
+        self.peers.flush();
+        self.commits
+            .on_appends(&self.out.wal, now.mono, self.pace.role);
+        // Who writes the log itself does so last: no answer waits for that.
+        let inline = COMMIT_POLICY == CommitPolicy::InlineWhenIdle
+            && self.wal.is_idle()
+            && self.inbox.is_empty();
+        if !inline {
+            self.wal.submit(&mut self.out.wal, false)?;
+        }
+        self.run_effects(now)?;
+        self.wal.submit(&mut self.out.wal, true)?;
+        self.start_jobs()?;
+        self.tell();
+        match self.out.fatal.take() {
+            Some(why) => Err(Failure::new(Exit::Damaged, why)),
+            None => Ok(()),
+        }
+    }
+
+    fn run_effects(&mut self, now: Now) -> Result<(), Failure> {
+        for effect in &mut self.out.effects {
+            if let Effect::Reply { response, .. } = effect {
+                if matches!(
+                    response.body,
+                    NotLeader { .. } | Unavailable { .. } | Unknown { .. }
+                ) {
+                    self.metrics.proposals_failed.inc();
+                }
+                self.standing.name_leader(&mut response.body, &self.peers);
+            }
+        }
+        self.effects.run(&mut self.out.effects, &self.clients)?;
+        self.clients.flush();
+        self.commits
+            .on_applied(self.engine.applied(), self.now().mono, &self.metrics);
+        self.tell_blocked(now);
+        Ok(())
+    }
+
+    /// Tells the engine when file operations begin or cease to wait for space.
+    pub(super) fn tell_blocked(&mut self, now: Now) {
+        let blocked = self.effects.is_blocked();
+        if blocked != self.pace.blocked {
+            self.pace.blocked = blocked;
+            self.engine
+                .handle(now, Input::FilesBlocked(blocked), &mut self.out);
+        }
+    }
+
+    fn start_jobs(&mut self) -> Result<(), Failure> {
+        for wanted in self.out.load_log.drain(..) {
+            loads::start(wanted, self.wal.log().reader(), self.inbox.clone());
+        }
+        if let Some(job) = self.out.snapshot.take() {
+            let files = self.effects.files().sync_set();
+            self.snapshots.start(job, files, self.wal.log());
+        }
+        if let Some(release) = self.out.release_log.take() {
+            self.wal
+                .release(release, self.keep_log_bytes, self.inbox.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_snapshot(&mut self, now: Now, done: Done) -> Result<(), Failure> {
+        let Done { job, result } = done;
+        match result {
+            Ok(saved) => {
+                let meta = records::snapshot_meta(&saved);
+                self.effects.on_snapshot_saved(&job)?;
+                self.engine.handle(
+                    now,
+                    Input::SnapshotSaved {
+                        slot: job.slot,
+                        meta,
+                    },
+                    &mut self.out,
+                );
+                tracing::info!(slot = job.slot.0, bytes = saved.length, "snapshot taken");
+            }
+            Err(why) => {
+                tracing::error!(
+                    slot = job.slot.0,
+                    why,
+                    "no snapshot was taken; another is tried later"
+                );
+                self.engine
+                    .handle(now, Input::SnapshotFailed, &mut self.out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what happened to the log of the operator and to the figures.
+    fn tell(&mut self) {
+        for event in self.out.events.drain(..) {
+            self.metrics.locks.observe(&event);
+        }
+        for note in self.out.notes.drain(..) {
+            notes::write(&note);
+            self.standing.on_note(&note);
+        }
+        if let Some(change) = self.out.role.take() {
+            self.on_role(change);
+        }
+    }
+
+    fn on_role(&mut self, change: RoleChange) {
+        let leader = change.leader;
+        tracing::info!(role = ?change.role, ballot = %change.ballot, leader = leader.map(|id| id.0), "role");
+        if leader.is_some() && leader != self.pace.leader {
+            self.metrics.leader_changes.inc();
+        }
+        self.pace.leader = leader.or(self.pace.leader);
+        self.pace.role = change.role;
+    }
+}

@@ -42,6 +42,10 @@ pub struct BootConfig {
     pub grace_ms: u64,
     /// Seeds the election timeouts.
     pub seed: u64,
+    /// Bytes of chosen entries that the core keeps in memory for peers that are a little behind.
+    pub chosen_tail_bytes: usize,
+    /// Bytes that a leader keeps unacknowledged towards one peer.
+    pub peer_window_bytes: usize,
     /// Hand leadership to the lowest live, caught-up id.
     pub prefer_lowest_id: bool,
     /// What this replica has agreed if it is the cluster's first leader.
@@ -70,6 +74,8 @@ impl BootConfig {
             election_us,
             grace_ms: paxos::config::default_grace_ms(election_us),
             seed: u64::from(node.0),
+            chosen_tail_bytes: 8 << 20,
+            peer_window_bytes: 8 << 20,
             prefer_lowest_id: false,
             settings: Settings::default(),
             limits: Limits::default(),
@@ -194,6 +200,8 @@ fn engine_options(
         election_us: config.election_us,
         grace_ms: config.grace_ms,
         seed: config.seed,
+        chosen_tail_bytes: config.chosen_tail_bytes,
+        peer_window_bytes: config.peer_window_bytes,
         prefer_lowest_id: config.prefer_lowest_id,
         incarnation,
         ..paxos::Config::new(identity, birth.membership())

@@ -35,7 +35,7 @@ mod timekeeper;
 
 use bytes::Bytes;
 use net::ResponseBody;
-use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, Identity, MonoTime, NodeId, Outbox, Proposal, Role, Slot};
+use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, Identity, MonoTime, NodeId, Outbox, Proposal, Role, Slot, WalSeq};
 use statemachine::Machine;
 
 pub use applying::apply_entry;
@@ -63,6 +63,9 @@ pub struct Engine {
     /// Cluster time as of `applied`.
     clock: ClusterClock,
     applied: Slot,
+    /// The newest append handed out, and the newest that is durable.
+    submitted: WalSeq,
+    durable: WalSeq,
     backlog: Backlog,
     requests: Requests,
     gather: Gather,
@@ -99,6 +102,8 @@ impl Engine {
             clock,
             applied,
             requests: Requests::default(),
+            submitted: WalSeq(0),
+            durable: WalSeq(0),
             reads: Reads::default(),
             time_due: None,
             batch: Vec::new(),
@@ -241,7 +246,7 @@ impl Engine {
             self.core.step(now.mono, paxos::Input::Applied { slot: self.applied }, &mut self.outbox);
         }
         if out.snapshot.is_none() {
-            out.snapshot = self.snapshots.take_job();
+            out.snapshot = self.snapshots.take_job(self.durable);
         }
     }
 
@@ -249,6 +254,7 @@ impl Engine {
     fn pass_on(&mut self, out: &mut Output) {
         for append in &self.outbox.wal {
             self.snapshots.on_append(append);
+            self.submitted = append.seq;
         }
         out.wal.append(&mut self.outbox.wal);
         out.sends.append(&mut self.outbox.sends);
@@ -262,9 +268,9 @@ impl Engine {
         }
     }
 
-    fn on_durable(&mut self, now: Now, seq: paxos::WalSeq, out: &mut Output) {
-        self.snapshots.on_durable(seq);
-        self.backlog.retry();
+    fn on_durable(&mut self, now: Now, seq: WalSeq, out: &mut Output) {
+        self.durable = self.durable.max(seq);
+        self.backlog.on_durable(self.durable, self.submitted);
         self.step(now, paxos::Input::WalDurable { seq }, out);
     }
 

@@ -33,7 +33,7 @@ impl Engine {
     /// Takes over what was chosen and applies as much as may be.
     pub(super) fn apply_chosen(&mut self, now: MonoTime, out: &mut Output) {
         for chosen in self.outbox.chosen.drain(..) {
-            if self.backlog.push(chosen.slot, chosen.entry) {
+            if self.backlog.push(chosen.slot, chosen.entry, self.submitted) {
                 out.notes.push(Note::BacklogSpilled { from: chosen.slot });
             }
         }
@@ -61,7 +61,7 @@ impl Engine {
         out.effects.extend(effects.files.into_iter().map(Effect::File));
         out.events.extend(effects.events);
         self.answer(now, slot, own, moved.counts, effects.replies, out);
-        self.snapshots.on_applied(slot, &self.machine, &self.clock);
+        self.snapshots.on_applied(slot, &self.machine, &self.clock, self.submitted);
     }
 
     fn answer(

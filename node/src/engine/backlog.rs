@@ -3,10 +3,13 @@
 //! As a rule the queue is empty. While it waits it is bounded in bytes; what does not fit is dropped,
 //! since it is in the log, and read back from there later. Once an entry was dropped every later one
 //! is too, until the reading has caught up: the order of slots is never broken.
+//!
+//! A slot may be read back only once the record of its *chosen* value is durable. Before that the log
+//! shows an older record of the slot, with a value that was accepted once and never chosen.
 
 use std::collections::VecDeque;
 
-use paxos::{Entry, Slot};
+use paxos::{Entry, Slot, WalSeq};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,6 +21,10 @@ pub(super) struct Backlog {
     spilled: Option<Slot>,
     /// The highest slot known to be chosen.
     chosen: Slot,
+    /// Every slot up to here may be read back.
+    readable: Slot,
+    /// Every slot up to this one may be read back once the append is durable.
+    barrier: Option<(WalSeq, Slot)>,
     /// Whether the log was asked for what was dropped.
     asked: bool,
 }
@@ -30,68 +37,114 @@ impl Backlog {
             queue: VecDeque::new(),
             spilled: None,
             chosen,
+            readable: chosen,
+            barrier: None,
             asked: false,
         }
     }
 
-    /// Takes the next chosen entry. Says whether it is the first to be dropped.
-    pub(super) fn push(&mut self, slot: Slot, entry: Entry) -> bool {
-        assert_eq!(slot.0, self.chosen.0 + 1, "chosen entries come without a gap");
+    /// Takes the next chosen entry, whose record is in an append up to `submitted`. Says whether it is
+    /// the first to be dropped.
+    pub(super) fn push(&mut self, slot: Slot, entry: Entry, submitted: WalSeq) -> bool {
+        assert_eq!(slot, self.chosen.next(), "chosen entries come without a gap");
         self.chosen = slot;
-        if self.spilled.is_some() {
+        let fits = self.bytes + entry.size_bytes() <= self.bytes_max || self.queue.is_empty();
+        if self.spilled.is_none() && fits {
+            self.enqueue(slot, entry);
             return false;
         }
-        if self.bytes + entry.bytes().len() > self.bytes_max && !self.queue.is_empty() {
-            self.spilled = Some(slot);
-            return true;
-        }
-        self.enqueue(slot, entry);
-        false
+        self.barrier.get_or_insert((submitted, slot));
+        let is_first = self.spilled.is_none();
+        self.spilled.get_or_insert(slot);
+        is_first
     }
 
     pub(super) fn pop(&mut self) -> Option<(Slot, Entry)> {
         let (slot, entry) = self.queue.pop_front()?;
-        self.bytes -= entry.bytes().len();
+        self.bytes -= entry.size_bytes();
         Some((slot, entry))
     }
 
-    /// The slot to read back from, if the queue is used up and the log was not asked yet.
+    /// Everything up to `durable` is durable and everything up to `submitted` is handed out.
+    pub(super) fn on_durable(&mut self, durable: WalSeq, submitted: WalSeq) {
+        if let Some((_, slot)) = self.barrier.take_if(|(seq, _)| *seq <= durable) {
+            self.readable = slot;
+            if self.chosen > slot {
+                self.barrier = Some((submitted, self.chosen));
+            }
+        }
+    }
+
+    /// The slot to read back from, if the queue is used up, the log has it and was not asked yet.
     pub(super) fn ask(&mut self) -> Option<Slot> {
+        let from = self.spilled.filter(|from| *from <= self.readable)?;
         if self.asked || !self.queue.is_empty() {
             return None;
         }
-        let from = self.spilled?;
         self.asked = true;
         Some(from)
     }
 
-    /// What the log had. Nothing, if that is not durable yet: the next call of [`Backlog::ask`] after
-    /// [`Backlog::retry`] asks again.
+    /// What the log had.
     pub(super) fn on_loaded(&mut self, first: Slot, entries: Vec<Entry>) {
+        self.asked = false;
         if self.spilled != Some(first) || !self.queue.is_empty() {
             return;
         }
-        let mut slot = first;
+        let mut next = first;
         for entry in entries {
-            if slot > self.chosen {
+            if next > self.readable {
                 break;
             }
-            self.enqueue(slot, entry);
-            slot.0 += 1;
+            self.enqueue(next, entry);
+            next = next.next();
         }
-        self.spilled = (slot <= self.chosen).then_some(slot);
-        if slot > first {
-            self.asked = false;
-        }
-    }
-
-    /// More of the log is durable: what was not there may be now.
-    pub(super) fn retry(&mut self) {
-        self.asked = false;
+        self.spilled = (next <= self.chosen).then_some(next);
     }
 
     fn enqueue(&mut self, slot: Slot, entry: Entry) {
-        self.bytes += entry.bytes().len();
+        self.bytes += entry.size_bytes();
         self.queue.push_back((slot, entry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paxos::{Ballot, EntryKind, NodeId};
+
+    use super::*;
+
+    fn entry(text: &str) -> Entry {
+        Entry::new(EntryKind::App, Ballot::new(1, NodeId(1)), 0, 0, text.as_bytes())
+    }
+
+    fn drain(backlog: &mut Backlog) -> Vec<u64> {
+        std::iter::from_fn(|| backlog.pop()).map(|(slot, _)| slot.0).collect()
+    }
+
+    /// Three fit; the rest is read back, each slot only once its record is durable.
+    #[test]
+    fn what_is_dropped_is_read_back_in_order() {
+        let mut backlog = Backlog::new(3 * entry("x").size_bytes(), Slot(0));
+        let dropped: Vec<bool> =
+            (1..=6).map(|slot| backlog.push(Slot(slot), entry("x"), WalSeq(slot))).collect();
+        assert_eq!(dropped, [false, false, false, true, false, false]);
+        assert_eq!(drain(&mut backlog), [1, 2, 3]);
+
+        backlog.on_durable(WalSeq(3), WalSeq(6));
+        assert_eq!(backlog.ask(), None, "slot 4 shows an older value still");
+        backlog.on_durable(WalSeq(4), WalSeq(6));
+        assert_eq!(backlog.ask(), Some(Slot(4)));
+        assert_eq!(backlog.ask(), None, "it was asked");
+        // The log may give more than is known to be right.
+        backlog.on_loaded(Slot(4), vec![entry("x"), entry("old"), entry("old")]);
+        assert_eq!(drain(&mut backlog), [4]);
+
+        backlog.on_durable(WalSeq(6), WalSeq(6));
+        assert_eq!(backlog.ask(), Some(Slot(5)));
+        backlog.on_loaded(Slot(5), vec![entry("x"), entry("x")]);
+        assert_eq!(drain(&mut backlog), [5, 6]);
+        assert!(!backlog.push(Slot(7), entry("x"), WalSeq(7)));
+        assert_eq!(drain(&mut backlog), [7]);
     }
 }

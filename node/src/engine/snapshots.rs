@@ -96,10 +96,7 @@ pub(super) struct Snapshots {
     policy: SnapshotPolicy,
     /// Bytes that the log has grown by since the last snapshot was taken.
     grown: u64,
-    /// The newest append handed out.
-    submitted: WalSeq,
-    durable: WalSeq,
-    /// Taken, but the log is not durable so far.
+    /// Taken, but the log is not durable through its slot until that append is.
     held: Option<(WalSeq, SnapshotJob)>,
     /// Handed out and neither saved nor failed.
     running: bool,
@@ -107,14 +104,7 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     pub(super) fn new(policy: SnapshotPolicy, grown: u64) -> Snapshots {
-        Snapshots {
-            policy,
-            grown,
-            submitted: WalSeq(0),
-            durable: WalSeq(0),
-            held: None,
-            running: false,
-        }
+        Snapshots { policy, grown, held: None, running: false }
     }
 
     /// Counts what the log grows by. Appends that share a commit group are counted as if each had
@@ -122,33 +112,30 @@ impl Snapshots {
     pub(super) fn on_append(&mut self, append: &WalAppend) {
         let records: u64 = append.records.iter().map(|record| 64 + payload_bytes(record)).sum();
         self.grown += (128 + records).next_multiple_of(4_096);
-        self.submitted = append.seq;
     }
 
-    /// `slot` was just applied: freezes the state if a snapshot is due.
-    pub(super) fn on_applied(&mut self, slot: Slot, machine: &Machine, clock: &ClusterClock) {
+    /// `slot` was just applied: freezes the state if a snapshot is due. What was chosen in the slot is
+    /// in an append up to `submitted`.
+    pub(super) fn on_applied(
+        &mut self,
+        slot: Slot,
+        machine: &Machine,
+        clock: &ClusterClock,
+        submitted: WalSeq,
+    ) {
         let due = self.grown >= self.policy.log_bytes
             && slot.0.is_multiple_of(self.policy.slot_multiple.max(1));
         if !due || self.running || self.held.is_some() {
             return;
         }
         self.grown = 0;
-        // What was chosen in this slot is in an append handed out by now.
-        self.held = Some((self.submitted, SnapshotJob {
-            slot,
-            machine: machine.clone(),
-            clock: clock.clone(),
-        }));
-    }
-
-    pub(super) fn on_durable(&mut self, seq: WalSeq) {
-        self.durable = self.durable.max(seq);
+        let job = SnapshotJob { slot, machine: machine.clone(), clock: clock.clone() };
+        self.held = Some((submitted, job));
     }
 
     /// The frozen state, once the log is durable through its slot.
-    pub(super) fn take_job(&mut self) -> Option<SnapshotJob> {
-        let (barrier, job) = self.held.take_if(|(barrier, _)| *barrier <= self.durable)?;
-        debug_assert!(barrier <= self.durable);
+    pub(super) fn take_job(&mut self, durable: WalSeq) -> Option<SnapshotJob> {
+        let (_, job) = self.held.take_if(|(barrier, _)| *barrier <= durable)?;
         self.running = true;
         Some(job)
     }

@@ -62,6 +62,10 @@ impl World {
 
     fn kill(&mut self, replica: usize) {
         if self.replicas[replica].process.is_some() {
+            if self.dice.permille(400) {
+                self.replicas[replica].fails_writing = true;
+                return;
+            }
             let power_fails = self.dice.permille(600);
             self.marks.hit(if power_fails { "power failure" } else { "process killed" });
             self.crash(replica, power_fails);
@@ -122,7 +126,7 @@ impl World {
     }
 
     fn fill(&mut self, replica: usize) {
-        let room = self.dice.between(0, 40_000);
+        let room = self.dice.between(0, 2) * self.dice.between(0, 20_000);
         self.replicas[replica].disk.limit_room(Some(room));
         self.marks.hit("disk full");
         let at_us = self.now_us + self.dice.between(50 * MS, SECOND);

@@ -48,6 +48,14 @@ pub struct Plan {
     pub disk_us: (u64, u64),
     /// Log bytes after which a snapshot is due.
     pub snapshot_bytes: u64,
+    /// Data files of up to this many bytes are verified before a start, others after.
+    pub check_at_once_bytes: u64,
+    /// Bytes of chosen entries kept in memory while applying waits for room.
+    pub backlog_bytes: usize,
+    /// Bytes of chosen entries that a core keeps in memory.
+    pub chosen_tail_bytes: usize,
+    /// Bytes that a leader sends ahead to a peer.
+    pub peer_window_bytes: usize,
     /// Bytes of a log segment.
     pub segment_bytes: u64,
     /// Whether the replicas were started with different settings.
@@ -129,6 +137,10 @@ impl Plan {
             drift: dice.permille(500),
             disk_us: *dice.pick(&[(50, 300), (200, 2_000), (1_000, 20_000)]),
             snapshot_bytes: *dice.pick(&[64 << 10, 256 << 10, 1 << 20, 1 << 40]),
+            check_at_once_bytes: *dice.pick(&[0, 1 << 30]),
+            backlog_bytes: *dice.pick(&[300, 64 << 20]),
+            chosen_tail_bytes: *dice.pick(&[0, 1_000, 8 << 20]),
+            peer_window_bytes: *dice.pick(&[1, 2_000, 8 << 20]),
             segment_bytes: *dice.pick(&[64 << 10, 256 << 10]),
             mixed_settings: dice.permille(200),
             prefer_lowest: dice.permille(150),

@@ -62,6 +62,8 @@ pub struct Replica {
     pub process: Option<Box<Process>>,
     /// Until when it is paused.
     pub paused_until: Option<u64>,
+    /// Whether the power fails at the end of the commit group under way.
+    pub fails_writing: bool,
     /// Until when its disk finishes nothing.
     pub stalled_until: u64,
     config: BootConfig,
@@ -129,6 +131,7 @@ impl Replica {
             life: 0,
             process: None,
             paused_until: None,
+            fails_writing: false,
             stalled_until: 0,
             config,
         }
@@ -205,21 +208,25 @@ impl Replica {
     pub fn crash(&mut self, dice: &mut Dice, power_fails: bool) {
         self.life += 1;
         self.paused_until = None;
+        self.fails_writing = false;
         if let Some(process) = self.process.take() {
             self.cut_off(*process, dice);
         }
         if power_fails { self.disk.crash(dice.word()) } else { self.disk.kill() }
     }
 
+    /// Most often at the very write of the group, which leaves it torn.
     fn cut_off(&self, mut process: Process, dice: &mut Dice) {
-        if dice.permille(600) {
-            self.disk.halt_at(self.disk.calls() + dice.between(1, 6));
-            if let Some(group) = process.log_busy.take() {
-                let _ = process.commit(group);
-            }
-            if let Some(job) = process.snapshot.take() {
-                let _ = process.save_snapshot(&self.disk, &job);
-            }
+        if !dice.permille(750) {
+            return;
+        }
+        let calls = if dice.permille(600) { 1 } else { dice.between(2, 8) };
+        self.disk.halt_at(self.disk.calls() + calls);
+        if let Some(group) = process.log_busy.take() {
+            let _ = process.commit(group);
+        }
+        if let Some(job) = process.snapshot.take() {
+            let _ = process.save_snapshot(&self.disk, &job);
         }
     }
 
@@ -295,6 +302,10 @@ pub fn config(index: usize, plan: &super::plan::Plan) -> BootConfig {
     };
     config.snapshots.log_bytes = plan.snapshot_bytes;
     config.snapshots.slot_multiple = 8;
+    config.chosen_tail_bytes = plan.chosen_tail_bytes;
+    config.peer_window_bytes = plan.peer_window_bytes;
+    config.limits.backlog_bytes = plan.backlog_bytes;
+    config.check_at_once_bytes = plan.check_at_once_bytes;
     config.log = wal::Options { segment_bytes: plan.segment_bytes };
     config
 }

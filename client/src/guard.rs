@@ -1,23 +1,21 @@
 //! A held lock: appends, renewal, release; and knowing when it is lost.
 
 mod append;
+mod turns;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use statemachine::{Outcome, Refusal, Token};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::clock::{BootTime, sleep_until};
 use crate::raw::{Hold, HoldState, LostWhy, Session};
 
-pub use append::Append;
+use turns::Turns;
 
-/// Appends of one guard under way at once; more wait their turn. Below the service's limit for a
-/// session.
-const APPENDS_MAX: usize = 512;
+pub use append::Append;
 
 /// A lock that is held. Dropped, it is given back in the background and what was appended is
 /// discarded.
@@ -26,7 +24,7 @@ pub struct Guard {
     session: Session,
     hold: Hold,
     timeout: Duration,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     /// How many appends have no answer yet.
     open: watch::Sender<usize>,
     /// Whether dropping gives it back.
@@ -48,7 +46,7 @@ impl Guard {
             session,
             hold,
             timeout,
-            turns: Arc::new(Semaphore::new(APPENDS_MAX)),
+            turns: Turns::default(),
             open: watch::Sender::new(0),
             armed: true,
         }

@@ -26,28 +26,21 @@ impl Append {
             open: guard.open.clone(),
         };
         let (session, hold, timeout) = (guard.session.clone(), guard.hold.clone(), guard.timeout);
-        let file = file.to_owned();
-        let turn = guard.turns.clone();
-        // With a turn to be had it leaves from this very thread, so in the order of the calls.
-        let ready = turn.clone().try_acquire_owned().ok();
-        let ready = ready.map(|turn| (turn, start(&session, &hold, &file, &data)));
+        let op = Op::Append {
+            lock: hold.lock().to_owned(),
+            token: hold.token(),
+            place: 0,
+            file: file.to_owned(),
+            data,
+        };
+        let (call, turn) = guard.turns.start(&session, op);
         guard.session.link().inner.runtime.spawn(async move {
-            let (_turn, call) = match ready {
-                Some(ready) => ready,
-                None => {
-                    let turn = turn.acquire_owned().await.expect("never closed");
-                    (turn, start(&session, &hold, &file, &data))
-                }
-            };
+            let _turn = turn.await;
             drive(&call, &session, &hold, timeout, send).await;
             drop(opened);
         });
         Append { answer }
     }
-}
-
-fn start(session: &Session, hold: &Hold, file: &str, data: &Bytes) -> Call {
-    session.append(hold.lock(), hold.token(), file, data.clone())
 }
 
 /// Counts as under way until dropped.
@@ -94,7 +87,6 @@ async fn drive(
             }
         }
     }
-    debug_assert!(matches!(call.op(), Op::Append { .. }));
     tell(Err(match call.answer() {
         Some(Err(refusal)) => Error::Refused(refusal),
         _ => Error::Refused(not_held(hold)),

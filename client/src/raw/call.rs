@@ -51,20 +51,35 @@ struct Inner {
 
 impl Call {
     pub(crate) fn start(session: &Session, route: Route, op: Op) -> Call {
+        let _leaving = session
+            .inner
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let call = Call::prepare(session, route, op);
+        call.send();
+        call
+    }
+
+    pub(crate) fn prepare(session: &Session, route: Route, op: Op) -> Call {
         let session = session.inner.clone();
-        let seq = session.number(&op);
-        let mut exchange = Exchange::new(&session.link, route);
-        exchange.send_now(|| RequestBody::Command(session.command(seq, &op)));
         let inner = Inner {
-            session,
-            seq,
+            seq: session.number(&op),
             op,
             position: watch::Sender::new(None),
-            running: tokio::sync::Mutex::new(exchange),
+            running: tokio::sync::Mutex::new(Exchange::new(&session.link, route)),
             answer: Mutex::new(None),
+            session,
         };
         Call {
             inner: Arc::new(inner),
+        }
+    }
+
+    /// Sends it from this very thread, if a connection is there and nobody waits for it yet.
+    pub(crate) fn send(&self) {
+        if let Ok(mut exchange) = self.inner.running.try_lock() {
+            exchange.send_now(|| self.inner.body());
         }
     }
 
@@ -139,7 +154,7 @@ enum Failure {
 
 impl Inner {
     async fn run(&self, exchange: &mut Exchange, timeout: Duration) -> Result<Reply, Failure> {
-        let body = || RequestBody::Command(self.session.command(self.seq, &self.op));
+        let body = || self.body();
         let waiting = |position| {
             self.position.send_replace(Some(position));
         };
@@ -157,14 +172,45 @@ impl Inner {
             if !matches!(reply.outcome, Outcome::Refused(Refusal::OutOfOrder { .. })) {
                 return self.finish(reply, mail.sent);
             }
-            out_of_order = if self.overtook() { 0 } else { out_of_order + 1 };
-            if out_of_order > OUT_OF_ORDER_MAX || BootTime::now() >= until {
-                return self.finish(reply, mail.sent);
-            }
             // Nothing is remembered of it, so that the same number may be sent again.
             exchange.repeat();
+            let overtook = self.let_pass(exchange).await;
+            out_of_order = if overtook { 0 } else { out_of_order + 1 };
+            if out_of_order > OUT_OF_ORDER_MAX {
+                return self.finish(reply, mail.sent);
+            }
+            if BootTime::now() >= until {
+                return Err(Failure::Unknown(
+                    "an earlier append has no answer".to_owned(),
+                ));
+            }
+        }
+    }
+
+    /// Out of order: waits for what comes before, and sends it again. Returns whether there was
+    /// anything to wait for.
+    async fn let_pass(&self, exchange: &mut Exchange) -> bool {
+        let (lock, token, seq) = match &self.op {
+            Op::Append { lock, token, .. } => (lock, *token, Some(self.seq)),
+            Op::Release { lock, token, .. } => (lock, *token, None),
+            _ => return false,
+        };
+        let Some(hold) = self.session.find(lock, token) else {
+            return false;
+        };
+        let overtook = hold.section(|section| section.open_before(seq));
+        hold.move_section(|section| section.out_of_order(self.seq));
+        hold.turn(seq).await;
+        if !overtook {
             tokio::time::sleep(OVERTAKEN).await;
         }
+        exchange.send_now(|| self.body());
+        hold.move_section(|section| section.sent_again(self.seq));
+        overtook
+    }
+
+    fn body(&self) -> RequestBody {
+        RequestBody::Command(self.session.command(self.seq, &self.op))
     }
 
     fn finish(&self, reply: Reply, sent: BootTime) -> Result<Reply, Failure> {
@@ -181,16 +227,6 @@ impl Inner {
         self.position.send_replace(None);
         self.session.done(self.seq);
         answer.map_err(|refusal| Failure::Error(Error::Refused(refusal)))
-    }
-
-    /// Whether something that belongs before this call has no answer yet.
-    fn overtook(&self) -> bool {
-        let (lock, token, seq) = match &self.op {
-            Op::Append { lock, token, .. } => (lock, token, Some(self.seq)),
-            Op::Release { lock, token, .. } => (lock, token, None),
-            _ => return false,
-        };
-        self.session.open_before(lock, *token, seq)
     }
 
     fn waits(&self) -> bool {

@@ -9,6 +9,9 @@ use tokio::sync::watch;
 use crate::clock::BootTime;
 use crate::raw::section::Section;
 
+/// How long an overtaken call waits for what happens to those before it.
+const NEWS: Duration = Duration::from_millis(250);
+
 /// One grant. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Hold {
@@ -21,6 +24,8 @@ struct Inner {
     token: Token,
     lease: Duration,
     state: watch::Sender<HoldState>,
+    /// Something about the section has changed.
+    moved: watch::Sender<()>,
     book: Mutex<Book>,
 }
 
@@ -80,6 +85,7 @@ impl Hold {
             token,
             lease,
             state: watch::Sender::new(HoldState::Held(ClusterTime(0))),
+            moved: watch::Sender::new(()),
             book: Mutex::new(book),
         };
         Hold {
@@ -169,6 +175,24 @@ impl Hold {
 
     pub(crate) fn section<T>(&self, work: impl FnOnce(&mut Section) -> T) -> T {
         work(&mut self.book().section)
+    }
+
+    /// Changes the section and wakes those who wait for their turn to be sent again.
+    pub(crate) fn move_section(&self, work: impl FnOnce(&mut Section)) {
+        work(&mut self.book().section);
+        self.inner.moved.send_replace(());
+    }
+
+    /// Waits until a call that was out of order may be sent again, or for as long as is sensible
+    /// without news.
+    pub(crate) async fn turn(&self, seq: Option<Seq>) {
+        let mut moved = self.inner.moved.subscribe();
+        while !self.section(|section| section.may_send_again(seq)) {
+            let news = tokio::time::timeout(NEWS, moved.changed()).await;
+            if !matches!(news, Ok(Ok(()))) || !matches!(self.state(), HoldState::Held(_)) {
+                return;
+            }
+        }
     }
 
     pub(crate) fn place(&self, seq: Seq) -> u32 {

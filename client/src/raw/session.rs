@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     id: SessionId,
     ttl: Duration,
     state: Mutex<State>,
+    /// Held from taking a number to sending, so that calls leave in the order of their numbers.
+    pub(crate) leaving: Mutex<()>,
     /// Whether beats are sent.
     auto: AtomicBool,
     /// Beats may be due at other times than before.
@@ -128,6 +130,7 @@ impl Session {
             id: session,
             ttl: Duration::from_millis(ttl_ms),
             state: Mutex::new(state),
+            leaving: Mutex::new(()),
             auto: AtomicBool::new(true),
             changed: watch::Sender::new(()),
             notices: broadcast::Sender::new(NOTICES_MAX),
@@ -224,6 +227,12 @@ impl Session {
     /// appends and the count of a release are filled in from our books.
     pub fn start(&self, op: Op) -> Call {
         Call::start(self, self.inner.link.route(), op)
+    }
+
+    /// As [`Session::start`], but numbers the call only; it is sent by [`Call::send`] or when it is
+    /// waited for.
+    pub(crate) fn prepare(&self, op: Op) -> Call {
+        Call::prepare(self, self.inner.link.route(), op)
     }
 
     /// As [`Session::start`], asking one replica alone: [`Error::NotLeader`] if it does not lead.
@@ -375,16 +384,14 @@ impl Inner {
         if let Op::Append { lock, token, .. } = op
             && let Some(hold) = self.lock().holds.get(&(lock.clone(), *token))
         {
-            hold.section(|section| section.refused(seq));
+            hold.move_section(|section| section.refused(seq));
         }
         self.done(seq);
     }
 
-    /// Whether an append of that section before `seq`, or any, has no answer yet.
-    pub(crate) fn open_before(&self, lock: &str, token: Token, seq: Option<Seq>) -> bool {
-        let state = self.lock();
-        let hold = state.holds.get(&(lock.to_owned(), token));
-        hold.is_some_and(|hold| hold.section(|section| section.open_before(seq)))
+    /// The books' entry for a grant.
+    pub(crate) fn find(&self, lock: &str, token: Token) -> Option<Hold> {
+        self.lock().holds.get(&(lock.to_owned(), token)).cloned()
     }
 
     /// No answer to this number is wanted any more.
@@ -448,10 +455,10 @@ impl Inner {
             return;
         };
         if let Outcome::Appended { deadline, .. } = outcome {
-            hold.section(|section| section.accepted(seq));
+            hold.move_section(|section| section.accepted(seq));
             hold.told(*deadline, sent);
         } else {
-            hold.section(|section| section.refused(seq));
+            hold.move_section(|section| section.refused(seq));
         }
     }
 

@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::codec::{DecodeError, Reader, put_count};
 use crate::config::{Member, Membership};
 use crate::ident::{DiskId, NodeId};
+use crate::wire::{DecodeError, Reader, put_count};
 
 /// The longest cluster name, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;

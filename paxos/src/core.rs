@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::asked::Asked;
 use crate::ballot::Ballot;
 use crate::candidate::Candidate;
 use crate::clock::ClusterClock;
@@ -100,7 +101,7 @@ pub struct Core {
     pub(crate) election_at: MonoTime,
     /// Doubles with each failed candidacy, up to 4.
     pub(crate) backoff: u64,
-    pub(crate) catchup: crate::catchup::Catchup,
+    pub(crate) asked: Asked,
     /// The highest snapshot whose mark is durable.
     pub(crate) snapshot: Slot,
     /// The last release asked for: what may go.
@@ -154,7 +155,7 @@ impl Core {
             following: Following::default(),
             election_at: now,
             backoff: 1,
-            catchup: crate::catchup::Catchup::default(),
+            asked: Asked::default(),
             snapshot: Slot::NONE,
             released: Slot::NONE,
             disk_low: false,

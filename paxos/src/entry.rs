@@ -18,7 +18,7 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::ballot::Ballot;
-use crate::codec::DecodeError;
+use crate::wire::DecodeError;
 
 /// Bytes before the payload.
 pub const ENTRY_HEADER_BYTES: usize = 32;

@@ -46,6 +46,7 @@ pub mod clock;
 pub mod codec;
 pub mod entry;
 pub mod message;
+mod wire;
 
 pub mod config;
 pub mod input;
@@ -54,6 +55,7 @@ pub mod outbox;
 pub mod core;
 mod step;
 
+mod asked;
 mod durable;
 mod log;
 mod prng;
@@ -76,10 +78,13 @@ mod stream;
 mod transfer;
 mod watchdog;
 
+mod admin;
+mod adopt;
 mod catchup;
 mod links;
 mod pause;
 mod retention;
+mod serve;
 
 pub mod birth;
 pub mod ghost;
@@ -87,7 +92,6 @@ pub mod status;
 
 pub use crate::ballot::Ballot;
 pub use crate::clock::{ClusterClock, Moved};
-pub use crate::codec::DecodeError;
 pub use crate::config::{Config, Identity, Member, Membership, Recovered};
 pub use crate::core::Core;
 pub use crate::entry::{Entry, EntryKind};
@@ -99,3 +103,4 @@ pub use crate::outbox::{
     WalRecord, Why,
 };
 pub use crate::status::{PeerStatus, Status};
+pub use crate::wire::DecodeError;

@@ -5,33 +5,12 @@
 
 use crate::core::{Core, Part};
 use crate::ident::NodeId;
-use crate::input::Admin;
 use crate::leadership::Transfer;
 use crate::message::{Message, TransferNow};
-use crate::outbox::{Note, Outbox, Why};
+use crate::outbox::{Note, Outbox};
 use crate::stream::Stream;
 
 impl Core {
-    /// An operator's wish.
-    pub(crate) fn on_admin(&mut self, admin: Admin, out: &mut Outbox) {
-        let leads = matches!(self.part, Part::Leader(_));
-        match admin {
-            Admin::Transfer { to } if leads => self.begin_transfer(to, out),
-            Admin::TransferAny if leads => {
-                if let Some(to) = self.healthiest() {
-                    self.begin_transfer(to, out);
-                }
-            }
-            Admin::StepDown if leads => {
-                self.become_follower(Why::Asked, out);
-                // The others go first.
-                self.election_at = self.election_at.after(self.config.election_us);
-            }
-            Admin::Campaign if !leads => self.on_leader_lost(out),
-            _ => {}
-        }
-    }
-
     /// Begins to hand leadership to `to`, unless a hand-over is under way already.
     pub(crate) fn begin_transfer(&mut self, to: NodeId, out: &mut Outbox) {
         let deadline = self.now.after(self.config.election_us);

@@ -56,7 +56,7 @@ pub struct PeerHello {
     pub disk: u64,
     /// Counts its starts on that disk.
     pub incarnation: u64,
-    /// The highest slot that the speaker ever acknowledged to the listener; 0 = none or unknown.
+    /// The highest slot that the listener ever acknowledged to the speaker; 0 = none or unknown.
     pub acked: u64,
     /// The ids of all replicas as the speaker's configuration lists them, its own too.
     pub members: Vec<u16>,

@@ -1,7 +1,7 @@
 //! Bad input: a clear message, the documented exit code (`docs/operations.md`), nothing lost.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -120,25 +120,32 @@ fn unknown_flags_of_the_other_tools() {
     }
 }
 
+/// Another replica sits on each port in turn. (Not this process: a socket of its own would for a
+/// moment live on in every child that another test starts.)
 #[test]
 fn ports_in_use() {
-    let cluster = Plan::new(1).prepare();
-    let addresses = [
-        cluster.client_address(1),
-        cluster.peer_address(1),
-        cluster.http_address(1),
+    let cluster = Cluster::start(1);
+    let client = cluster.client("C1");
+    client.section(&[("file_0", "one\n")]);
+    let ports = [
+        ("--listen-client", cluster.client_address(1)),
+        ("--listen-peer", cluster.peer_address(1)),
+        ("--listen-http", cluster.http_address(1)),
     ];
-    for address in addresses {
-        let taken = TcpListener::bind(address).expect("the port is free");
-        let mut command = cluster.command(1);
-        assert_serve_refuses(
-            &cluster,
-            &mut command,
-            ADDRESS_IN_USE,
-            &[&address.to_string()],
-        );
-        drop(taken);
+    for (flag, address) in ports {
+        let address = address.to_string();
+        let mut command = Command::new(program("node"));
+        command
+            .args(["serve", "--data"])
+            .arg(cluster.folder().join("other"));
+        for port in ports.map(|(port, _)| port) {
+            let free = "127.0.0.1:0";
+            command.args([port, if port == flag { &address } else { free }]);
+        }
+        assert_serve_refuses(&cluster, &mut command, ADDRESS_IN_USE, &[flag, &address]);
     }
+    client.section(&[("file_0", "two\n")]);
+    cluster.assert_file("file_0", "one\ntwo\n");
 }
 
 #[test]

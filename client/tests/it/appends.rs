@@ -94,6 +94,30 @@ async fn a_refused_append_does_not_spoil_the_others() {
     release.await.expect("runs").expect("released");
 }
 
+/// The first of three is slow, the others overtake it: each of them is sent once more, in order, when
+/// the first has been answered.
+#[tokio::test]
+async fn overtaken_appends_are_sent_again_in_order_and_once() {
+    let mut one = Replica::start(1).await;
+    let client = connect(&[&one]).await;
+    let guard = held(&mut one, &client).await;
+    let appends: Vec<_> = (1..=3).map(|i| guard.append("file_0", [i])).collect();
+    let asks = [one.ask().await, one.ask().await, one.ask().await];
+    asks[1].refused(Refusal::OutOfOrder { expected: 1 });
+    asks[2].refused(Refusal::OutOfOrder { expected: 1 });
+    one.quiet(Duration::from_millis(30)).await;
+    asks[0].appended();
+    let (second, third) = (one.ask().await, one.ask().await);
+    assert_eq!([second.seq(), third.seq()], [asks[1].seq(), asks[2].seq()]);
+    assert_eq!([place(&second), place(&third)], [2, 3]);
+    one.quiet(Duration::from_millis(30)).await;
+    second.appended();
+    third.appended();
+    for append in appends {
+        append.await.expect("appended");
+    }
+}
+
 /// The release is called while an append is still under way: it waits, then counts it.
 #[tokio::test]
 async fn a_release_waits_for_appends_under_way() {

@@ -172,7 +172,7 @@ async fn a_dropped_wait_holds_nobody_up() {
     first.lock("default").try_acquire().await.expect("free");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_appends_under_way_keep_their_order() {
     let service = Service::start();
     let client = connect(&service).await;

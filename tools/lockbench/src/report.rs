@@ -2,7 +2,7 @@
 //!
 //! The fields are a contract that scripts rely on; what was not measured is `null`, never left out.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::latency::{CycleTimes, Percentiles};
@@ -71,8 +71,8 @@ impl Report {
         for (name, value) in self.lines() {
             table.add_row([name, value]);
         }
-        if let Some(column) = table.column_mut(1) {
-            column.set_cell_alignment(CellAlignment::Right);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
         }
         table
             .lines()

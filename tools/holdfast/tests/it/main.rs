@@ -5,4 +5,5 @@ mod docs;
 mod lock;
 mod replica;
 mod shell;
+mod terminal;
 mod verbs;

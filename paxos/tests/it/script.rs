@@ -12,7 +12,7 @@
 //! | `drop [A>B] [KIND]` | it is lost |
 //! | `double [A>B] [KIND]` | it will arrive twice |
 //! | `sync N [COUNT]` | N's disk finishes everything, or COUNT submissions |
-//! | `beat N` | N's next timer, and all that follows but for disks, unrecorded |
+//! | `beat N [COUNT]` | N's next timer, and all that follows but for disks, unrecorded |
 //! | `settle` | everything arrives and every disk finishes, unrecorded |
 //! | `propose N TEXT`, `read N` | a client's wish |
 //! | `transfer N M`, `stepdown N` | an operator's wish |
@@ -110,7 +110,8 @@ fn command(cluster: &mut Cluster, words: &[&str]) -> String {
             words.get(2).map_or(usize::MAX, |count| number(count)),
         ),
         "beat" => {
-            let verdict = beat(cluster, node(1));
+            let count = words.get(2).map_or(1, |count| number(count));
+            let verdict = (0..count).try_for_each(|_: u32| beat(cluster, node(1)));
             cluster.record = None;
             verdict
         }

@@ -1,7 +1,7 @@
 //! Cluster time: one clock for all replicas, kept by the log.
 //!
 //! A leader stamps what it proposes with the time at the end of the log it took over plus what its
-//! own monotonic clock has counted since ([`Stamper`]). Time moves only when an entry is chosen
+//! own monotonic clock has counted since (`Stamper`). Time moves only when an entry is chosen
 //! ([`ClusterClock`]), so it stands still while nobody leads, and no wall clock has a say.
 //!
 //! An entry is believed only if it was born under the ballot of the last `LeaderStart`: a leader

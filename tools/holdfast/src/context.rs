@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     pub(crate) timeout: Duration,
     pub(crate) name: String,
+    /// Only the one endpoint left is to be asked.
+    pub(crate) pin: bool,
 }
 
 impl Context {
@@ -26,7 +28,10 @@ impl Context {
     ///
     /// Usage, if the endpoints make no sense.
     pub(crate) fn new(global: &Global, output: Output) -> Result<Self, Failure> {
-        let endpoints: Endpoints = global.endpoints.parse()?;
+        let mut endpoints: Endpoints = global.endpoints.parse()?;
+        if global.pin {
+            endpoints = Endpoints::new(endpoints.as_slice()[..1].to_vec())?;
+        }
         let name = global
             .name
             .clone()
@@ -37,6 +42,7 @@ impl Context {
             output,
             timeout: global.timeout,
             name,
+            pin: global.pin,
         })
     }
 

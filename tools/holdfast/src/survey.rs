@@ -7,24 +7,32 @@ use client::raw::Link;
 use futures::future::join_all;
 use net::{MemberInfo, Status};
 
+use crate::context::Context;
 use crate::facts::ReplicaRow;
 use crate::failure::Failure;
 
 /// How long one replica may keep the others' answers back.
 const PATIENCE_MAX: Duration = Duration::from_secs(2);
 
-/// Asks every replica that the endpoints lead to; one row for each, by id, silent ones too.
+/// Asks every replica that the endpoints lead to; one row for each, by id, silent ones too. If pinned, the one only.
 ///
 /// # Errors
 ///
 /// `unavailable` if none answers.
-pub(crate) async fn survey(link: &Link, timeout: Duration) -> Result<Vec<ReplicaRow>, Failure> {
+pub(crate) async fn survey(
+    context: &Context,
+    timeout: Duration,
+) -> Result<Vec<ReplicaRow>, Failure> {
+    let link = &context.link;
     let endpoints = link.endpoints();
     let first = ask_all(link, endpoints.as_slice(), timeout).await;
-    let members = link
-        .members(timeout.min(PATIENCE_MAX))
-        .await
-        .unwrap_or_default();
+    let members = match context.pin {
+        true => Vec::new(),
+        false => link
+            .members(timeout.min(PATIENCE_MAX))
+            .await
+            .unwrap_or_default(),
+    };
     let others = unasked(&members, &first, endpoints.by_id());
     let second = ask_all(link, &others, timeout).await;
     let rows = rows(first.into_iter().chain(second).collect(), members);

@@ -76,7 +76,10 @@ impl Worker {
             .map(|_| Instant::now());
         let released = match appended {
             Ok(_) => self.release(token).await,
-            Err(_) => Ok(self.witness.leave(token.0)),
+            Err(_) => {
+                self.witness.leave(token.0);
+                Ok(())
+            }
         };
         let ended = Instant::now();
         let appended = appended?;

@@ -35,7 +35,7 @@ pub(crate) struct Trouble {
     pub(crate) rc: u8,
     pub(crate) failure: Failure,
     /// What some codes have to add: `token` of `already_held`, `leader` of `not_leader`.
-    pub(crate) more: Fields,
+    pub(crate) more: Box<Fields>,
 }
 
 impl Trouble {
@@ -43,7 +43,7 @@ impl Trouble {
         Trouble {
             rc,
             failure,
-            more: Fields::new(),
+            more: Box::default(),
         }
     }
 

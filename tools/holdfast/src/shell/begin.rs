@@ -400,7 +400,7 @@ impl From<Error> for Trouble {
         Trouble {
             rc: error.rc(),
             failure: Failure::from(error),
-            more: fields(more),
+            more: Box::new(fields(more)),
         }
     }
 }

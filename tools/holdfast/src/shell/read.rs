@@ -119,7 +119,7 @@ impl Shell {
                 let status = self.context.link.status_at(endpoint, asked.timeout).await?;
                 vec![ReplicaRow::from(status)]
             }
-            None => survey(&self.context.link, asked.timeout).await?,
+            None => survey(&self.context, asked.timeout).await?,
         };
         let replicas: Value = json!(rows);
         Ok(fields(json!({"replicas": replicas})))

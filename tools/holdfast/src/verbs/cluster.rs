@@ -17,7 +17,7 @@ pub(crate) async fn status(
     context: &Context,
     until_equal: Option<Duration>,
 ) -> Result<(), Failure> {
-    let rows = survey(&context.link, context.timeout).await?;
+    let rows = survey(context, context.timeout).await?;
     let Some(patience) = until_equal else {
         return context.output.rows(&rows);
     };
@@ -50,7 +50,7 @@ async fn wait_until_equal(
             return Ok((rows, false));
         }
         sleep(LOOK_AGAIN.min(left)).await;
-        rows = survey(&context.link, context.timeout.min(left.max(LOOK_AGAIN)))
+        rows = survey(context, context.timeout.min(left.max(LOOK_AGAIN)))
             .await
             .unwrap_or(rows);
     }

@@ -39,20 +39,43 @@ pub(crate) struct Load {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// What all workers of a test share.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Work {
-    /// The files that each section writes to, by how many of `file_0`, `file_1`, ….
-    pub(crate) files: usize,
-    /// Lines to each file in a section.
-    pub(crate) lines: usize,
-    /// The lease of those who lose it on purpose.
-    pub(crate) short_lease: Duration,
+/// What one worker does, over and over.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    manner: Manner,
+    lock: String,
+    files: Vec<String>,
+}
+
+/// Lines to each file in a section.
+const LINES: usize = 2;
+/// The lease of those who lose it on purpose.
+const SHORT_LEASE_MS: u64 = 1_000;
+
+impl Job {
+    /// Sections over the first so many of the coursework's files, all under one lock.
+    pub(crate) fn shared(manner: Manner, files: usize) -> Job {
+        let files = (0..files).map(|file| format!("file_{file}")).collect();
+        Job {
+            manner,
+            lock: DEFAULT_LOCK.to_owned(),
+            files,
+        }
+    }
+
+    /// Sections over one file under a lock of its own; the file must have been made.
+    pub(crate) fn own(manner: Manner, file: &str) -> Job {
+        Job {
+            manner,
+            lock: file.to_owned(),
+            files: vec![file.to_owned()],
+        }
+    }
 }
 
 impl Load {
     /// Starts one worker for each shell. Its lines begin with its place in the list.
-    pub(crate) fn start<S>(shells: Vec<(S, Manner)>, work: Work) -> Load
+    pub(crate) fn start<S>(shells: Vec<(S, Job)>) -> Load
     where
         S: std::ops::Deref<Target = Shell> + Send + 'static,
     {
@@ -63,10 +86,10 @@ impl Load {
         let workers = shells
             .into_iter()
             .enumerate()
-            .map(|(number, (shell, manner))| {
+            .map(|(number, (shell, job))| {
                 let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
                 std::thread::spawn(move || {
-                    let mut worker = Worker::new(number, &shell, manner, work);
+                    let mut worker = Worker::new(number, &shell, job);
                     while !stop.load(Ordering::SeqCst) {
                         done.fetch_add(u64::from(worker.section()), Ordering::SeqCst);
                     }
@@ -109,20 +132,18 @@ impl Drop for Load {
 struct Worker<'a> {
     number: usize,
     shell: &'a Shell,
-    manner: Manner,
-    work: Work,
+    job: Job,
     sections: u64,
     /// The name of the session in use; `None` is the shell's first.
     session: Option<String>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(number: usize, shell: &'a Shell, manner: Manner, work: Work) -> Self {
+    fn new(number: usize, shell: &'a Shell, job: Job) -> Self {
         Worker {
             number,
             shell,
-            manner,
-            work,
+            job,
             sections: 0,
             session: None,
         }
@@ -131,24 +152,24 @@ impl<'a> Worker<'a> {
     /// One section; whether it was acknowledged.
     fn section(&mut self) -> bool {
         self.sections += 1;
-        if self.manner == Manner::ManySessions {
+        if self.job.manner == Manner::ManySessions {
             self.new_session();
         }
         let done = self.acquire() && self.append_all() && self.end();
-        if self.manner == Manner::ManySessions && self.session.is_some() {
+        if self.job.manner == Manner::ManySessions && self.session.is_some() {
             self.call(json!({"op": "close"}));
         }
         done
     }
 
     fn acquire(&mut self) -> bool {
-        let lease_ms = match self.manner {
+        let lease_ms = match self.job.manner {
             Manner::Normal | Manner::ManySessions => json!(null),
-            Manner::NeverReleases | Manner::Sleeps => json!(self.short_lease_ms()),
+            Manner::NeverReleases | Manner::Sleeps => json!(SHORT_LEASE_MS),
         };
         let renew = lease_ms.is_null();
         let reply = self.call(json!(
-            {"op": "acquire", "lock": DEFAULT_LOCK, "lease_ms": lease_ms, "renew": renew}
+            {"op": "acquire", "lock": self.job.lock, "lease_ms": lease_ms, "renew": renew}
         ));
         match reply.code() {
             "" => return true,
@@ -156,7 +177,7 @@ impl<'a> Worker<'a> {
             // An acquire left unknown was granted after all, or still waits.
             "already_held" => {
                 self.call(json!(
-                    {"op": "abort", "lock": DEFAULT_LOCK, "token": reply.0["token"]}
+                    {"op": "abort", "lock": self.job.lock, "token": reply.0["token"]}
                 ));
             }
             "already_waiting" => self.new_session(),
@@ -167,16 +188,15 @@ impl<'a> Worker<'a> {
 
     fn append_all(&mut self) -> bool {
         let (number, section) = (self.number, self.sections);
-        for file in 0..self.work.files {
-            for line in 0..self.work.lines {
+        for file in &self.job.files {
+            for line in 0..LINES {
                 let data = format!("worker {number} section {section} line {line}\n");
-                let file = format!("file_{file}");
                 let reply = self.call(json!(
-                    {"op": "append", "file": file, "data": data, "lock": DEFAULT_LOCK}
+                    {"op": "append", "file": file, "data": data, "lock": self.job.lock}
                 ));
                 if !reply.is_done() {
                     // What there is of the section goes; if it is not held any more, it has gone.
-                    self.call(json!({"op": "abort", "lock": DEFAULT_LOCK}));
+                    self.call(json!({"op": "abort", "lock": self.job.lock}));
                     return false;
                 }
             }
@@ -186,7 +206,7 @@ impl<'a> Worker<'a> {
 
     /// Ends the section in this worker's manner.
     fn end(&mut self) -> bool {
-        match self.manner {
+        match self.job.manner {
             Manner::NeverReleases => {
                 self.wait_until_lost();
                 false
@@ -200,18 +220,14 @@ impl<'a> Worker<'a> {
     }
 
     fn release(&mut self) -> bool {
-        self.call(json!({"op": "release", "lock": DEFAULT_LOCK}))
+        self.call(json!({"op": "release", "lock": self.job.lock}))
             .is_done()
     }
 
     /// The shell sleeps a little longer than the lease; a session that then still holds is no
     /// failure here, because time stands still while nobody leads.
     fn wait_until_lost(&mut self) {
-        self.call(json!({"op": "sleep", "ms": self.short_lease_ms() + 200}));
-    }
-
-    fn short_lease_ms(&self) -> u64 {
-        u64::try_from(self.work.short_lease.as_millis()).expect("short")
+        self.call(json!({"op": "sleep", "ms": SHORT_LEASE_MS + 200}));
     }
 
     fn new_session(&mut self) {

@@ -7,7 +7,7 @@ use tests::harness::patience::wait_for;
 use tests::harness::shell::DEFAULT_LOCK;
 use tests::harness::{Cluster, Plan};
 
-use crate::load::{Load, Manner, Work};
+use crate::load::{Job, Load, Manner};
 
 #[test]
 fn the_stalest_replica_alone_serves_nothing() {
@@ -57,23 +57,35 @@ fn the_stalest_replica_alone_serves_nothing() {
 /// others at most once, all files byte-equal.
 #[test]
 fn kill_all_under_load_fifty_rounds() {
-    const ROUNDS: usize = 50;
-    /// Sections between two kills, so that each round has something to lose.
-    const SECTIONS: u64 = 3;
+    kill_all_under_load(Plan::new(3), 50, 3);
+}
+
+/// The same with a snapshot every few sections, so that restarts begin at one and the log before it
+/// goes.
+#[test]
+fn kill_all_under_load_over_snapshots() {
+    let plan = Plan::new(3).flag("--snapshot-after", "64KiB");
+    let cluster = kill_all_under_load(plan, 12, 40);
+    for id in cluster.ids() {
+        let entries = std::fs::read_dir(cluster.data(id).join("snapshots")).expect("a folder");
+        assert!(entries.count() > 0, "replica {id} has taken a snapshot");
+    }
+}
+
+/// `sections` are done between two kills, so that each round has something to lose.
+fn kill_all_under_load(plan: Plan, rounds: usize, sections: u64) -> Cluster {
     // Short elections, for short rounds.
-    let mut cluster = Plan::new(3)
+    let mut cluster = plan
         .flag("--election-timeout", "150ms")
         .flag("--heartbeat", "20ms")
         .start();
-    let shells = (0..3).map(|n| (Box::new(cluster.shell(&format!("w{n}"))), Manner::Normal));
-    let work = Work {
-        files: 2,
-        lines: 2,
-        short_lease: Duration::from_secs(1),
-    };
-    let load = Load::start(shells.collect(), work);
-    for round in 0..ROUNDS {
-        let goal = load.done() + SECTIONS;
+    let shells = (0..3).map(|number| {
+        let shell = cluster.shell(&format!("w{number}"));
+        (Box::new(shell), Job::shared(Manner::Normal, 2))
+    });
+    let load = Load::start(shells.collect());
+    for round in 0..rounds {
+        let goal = load.done() + sections;
         let what = format!("sections after restart {round}");
         wait_for(&what, Duration::from_secs(30), || load.done() >= goal);
         cluster.kill_all();
@@ -83,5 +95,6 @@ fn kill_all_under_load_fifty_rounds() {
     load.stop();
     cluster.check_sections();
     let acknowledged = tests::history::sections::acknowledged(&cluster.history().events());
-    assert!(acknowledged >= ROUNDS * usize::try_from(SECTIONS).expect("small"));
+    assert!(acknowledged >= rounds * usize::try_from(sections).expect("small"));
+    cluster
 }

@@ -10,7 +10,7 @@ use tests::harness::{Client, Cluster, Reply};
 use tests::proxy::Direction::ToClient;
 use tests::proxy::{Fault, Kind, Noise};
 
-use crate::load::{Load, Manner, Work};
+use crate::load::{Job, Load, Manner};
 
 #[test]
 fn append_after_a_lost_reply_and_a_restart() {
@@ -70,14 +70,9 @@ fn check_noise(noise: Noise) {
             seed: noise.seed + number,
             ..noise
         }));
-        (client, Manner::Normal)
+        (client, Job::shared(Manner::Normal, 2))
     });
-    let work = Work {
-        files: 2,
-        lines: 2,
-        short_lease: Duration::from_secs(1),
-    };
-    let load = Load::start(clients.collect(), work);
+    let load = Load::start(clients.collect());
     wait_for(
         "sections through a bad network",
         Duration::from_secs(60),

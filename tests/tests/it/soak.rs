@@ -14,14 +14,13 @@ use rand_chacha::ChaCha8Rng;
 use tests::harness::{Cluster, Plan};
 use tests::proxy::Noise;
 
-use crate::load::{Load, Manner, Work};
+use crate::load::{Job, Load, Manner};
 
 const REPLICAS: u16 = 5;
 /// Three of five are always up and connected.
 const AWAY_MAX: usize = 2;
 /// In which somebody must get a section done.
 const WINDOW: Duration = Duration::from_secs(10);
-const LEASE: Duration = Duration::from_secs(1);
 const LONG_SECONDS: u64 = 600;
 
 #[test]
@@ -48,7 +47,10 @@ fn seed() -> u64 {
 
 fn soak(length: Duration, seed: u64) {
     println!("soak for {length:?}, HOLDFAST_SOAK_SEED={seed}");
-    let mut cluster = Plan::new(REPLICAS).with_links().start();
+    let mut cluster = Plan::new(REPLICAS)
+        .with_links()
+        .flag("--snapshot-after", "256KiB")
+        .start();
     let load = start_clients(&cluster, seed);
     let mut faults = Faults::new(seed);
     let start = Instant::now();
@@ -71,13 +73,11 @@ fn soak(length: Duration, seed: u64) {
     cluster.check_sections();
 }
 
-/// Six that behave, two of many sessions, one that never releases, one that sleeps past its lease.
+/// Six that behave, three of them under locks of their own; two of many sessions, one that never
+/// releases, one that sleeps past its lease.
 fn start_clients(cluster: &Cluster, seed: u64) -> Load {
     use Manner::{ManySessions, NeverReleases, Normal, Sleeps};
     let manners = [
-        Normal,
-        Normal,
-        Normal,
         Normal,
         Normal,
         Normal,
@@ -86,7 +86,16 @@ fn start_clients(cluster: &Cluster, seed: u64) -> Load {
         NeverReleases,
         Sleeps,
     ];
-    let clients = manners.into_iter().zip(0..).map(|(manner, number)| {
+    let shared = manners.map(|manner| Job::shared(manner, 3));
+    let own = ["one", "two", "three"].map(|file| {
+        let made = cluster.holdfast().args(["file", "create", file]).status();
+        assert!(
+            made.is_ok_and(|status| status.success()),
+            "holdfast file create {file}"
+        );
+        Job::own(Normal, file)
+    });
+    let clients = shared.into_iter().chain(own).zip(0..).map(|(job, number)| {
         let client = cluster.client(&format!("w{number}"));
         let noise = Noise {
             lose_per_mille: 50,
@@ -94,16 +103,9 @@ fn start_clients(cluster: &Cluster, seed: u64) -> Load {
             seed: seed ^ number,
         };
         client.rules().set_noise(Some(noise));
-        (client, manner)
+        (client, job)
     });
-    Load::start(
-        clients.collect(),
-        Work {
-            files: 3,
-            lines: 2,
-            short_lease: LEASE,
-        },
-    )
+    Load::start(clients.collect())
 }
 
 /// Why a replica is away.

@@ -178,21 +178,6 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Seeds that once found a fault.
-///
-/// - 9150: a slot chosen by the others' disks was served from the own log, which still held an
-///   older value there.
-const KEPT_SEEDS: [u64; 1] = [9150];
-
-#[test]
-fn kept_seeds() {
-    for seed in KEPT_SEEDS {
-        Walk::new(3, seed)
-            .run(500)
-            .unwrap_or_else(|violation| panic!("{seed}: {violation}"));
-    }
-}
-
 /// Runs walks until one breaks a rule; gives what was reached, so that silence is no success.
 fn walk_all(nodes: u16, walks: u64, steps: usize) -> (u64, u64) {
     let seeds = match number("PAXOS_SEED") {

@@ -35,7 +35,7 @@ mod timekeeper;
 
 use bytes::Bytes;
 use net::ResponseBody;
-use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, Identity, MonoTime, NodeId, Outbox, Proposal, Role, Slot, WalSeq};
+use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, Identity, MonoTime, NodeId, Outbox, Proposal, Role, Slot};
 use statemachine::Machine;
 
 pub use applying::apply_entry;
@@ -63,9 +63,6 @@ pub struct Engine {
     /// Cluster time as of `applied`.
     clock: ClusterClock,
     applied: Slot,
-    /// The newest append handed out, and the newest that is durable.
-    submitted: WalSeq,
-    durable: WalSeq,
     backlog: Backlog,
     requests: Requests,
     gather: Gather,
@@ -81,6 +78,8 @@ pub struct Engine {
     files_blocked: bool,
     disk_low: bool,
     shutting_down: Option<MonoTime>,
+    /// Its own, until the next output takes them.
+    notes: Vec<Note>,
 }
 
 impl Engine {
@@ -89,7 +88,7 @@ impl Engine {
         let Restored { recovered, machine, snapshot: _, log_bytes } = restored;
         let (applied, clock) = (recovered.applied, recovered.clock.clone());
         assert_eq!(applied, recovered.chosen, "the boot applies all that it knows to be chosen");
-        Engine {
+        let mut engine = Engine {
             backlog: Backlog::new(options.limits.backlog_bytes, applied),
             gather: Gather::new(options.gather_us),
             snapshots: Snapshots::new(options.snapshots, log_bytes),
@@ -102,8 +101,6 @@ impl Engine {
             clock,
             applied,
             requests: Requests::default(),
-            submitted: WalSeq(0),
-            durable: WalSeq(0),
             reads: Reads::default(),
             time_due: None,
             batch: Vec::new(),
@@ -112,8 +109,11 @@ impl Engine {
             files_blocked: false,
             disk_low: false,
             shutting_down: None,
+            notes: Vec::new(),
             options,
-        }
+        };
+        engine.compare_settings();
+        engine
     }
 
     /// Takes one input. Many may be taken before [`Engine::finish`].
@@ -134,10 +134,10 @@ impl Engine {
                 self.requests.gone(conn);
                 self.gather.gone(conn);
             }
-            Input::Durable { seq } => self.on_durable(now, seq, out),
+            Input::Durable { seq } => self.step(now, paxos::Input::WalDurable { seq }, out),
             Input::LogLoaded { to, first, entries } if to == self.id() => {
                 let entries = entries.into_iter().map(|(_, _, entry, _)| entry).collect();
-                self.backlog.on_loaded(first, entries);
+                self.backlog.on_loaded(first, entries, self.core.settled());
                 self.absorb(now, out);
             }
             Input::LogLoaded { to, first, entries } => {
@@ -246,7 +246,7 @@ impl Engine {
             self.core.step(now.mono, paxos::Input::Applied { slot: self.applied }, &mut self.outbox);
         }
         if out.snapshot.is_none() {
-            out.snapshot = self.snapshots.take_job(self.durable);
+            out.snapshot = self.snapshots.take_job(self.core.settled());
         }
     }
 
@@ -254,11 +254,11 @@ impl Engine {
     fn pass_on(&mut self, out: &mut Output) {
         for append in &self.outbox.wal {
             self.snapshots.on_append(append);
-            self.submitted = append.seq;
         }
         out.wal.append(&mut self.outbox.wal);
         out.sends.append(&mut self.outbox.sends);
         out.load_log.append(&mut self.outbox.load_log);
+        out.notes.append(&mut self.notes);
         out.notes.extend(self.outbox.notes.drain(..).map(Note::Core));
         if let Some(release) = self.outbox.release_log.take() {
             out.release_log = Some(release);
@@ -266,12 +266,6 @@ impl Engine {
         if let Some(why) = self.outbox.fatal.take() {
             out.fatal.get_or_insert(why);
         }
-    }
-
-    fn on_durable(&mut self, now: Now, seq: WalSeq, out: &mut Output) {
-        self.durable = self.durable.max(seq);
-        self.backlog.on_durable(self.durable, self.submitted);
-        self.step(now, paxos::Input::WalDurable { seq }, out);
     }
 
     fn on_role(&mut self, now: Now, change: paxos::RoleChange, out: &mut Output) {

@@ -33,7 +33,7 @@ impl Engine {
     /// Takes over what was chosen and applies as much as may be.
     pub(super) fn apply_chosen(&mut self, now: MonoTime, out: &mut Output) {
         for chosen in self.outbox.chosen.drain(..) {
-            if self.backlog.push(chosen.slot, chosen.entry, self.submitted) {
+            if self.backlog.push(chosen.slot, chosen.entry) {
                 out.notes.push(Note::BacklogSpilled { from: chosen.slot });
             }
         }
@@ -43,7 +43,7 @@ impl Engine {
         while let Some((slot, entry)) = self.backlog.pop() {
             self.apply(now, slot, &entry, out);
         }
-        if let Some(from) = self.backlog.ask() {
+        if let Some(from) = self.backlog.ask(self.core.settled()) {
             let max_bytes = self.options.limits.backlog_bytes;
             out.load_log.push(paxos::LoadLog { to: self.id(), from, max_bytes });
         }
@@ -56,12 +56,13 @@ impl Engine {
         let own = self.requests.take_placed(slot, entry.birth());
         let effects = apply_entry(&mut self.machine, slot, entry, moved);
         if entry.kind() == EntryKind::Settings {
-            self.compare_settings(out);
+            self.compare_settings();
+            out.notes.append(&mut self.notes);
         }
         out.effects.extend(effects.files.into_iter().map(Effect::File));
         out.events.extend(effects.events);
         self.answer(now, slot, own, moved.counts, effects.replies, out);
-        self.snapshots.on_applied(slot, &self.machine, &self.clock, self.submitted);
+        self.snapshots.on_applied(slot, &self.machine, &self.clock);
     }
 
     fn answer(
@@ -114,11 +115,11 @@ impl Engine {
     }
 
     /// The cluster's settings are those of its first leader, whatever the flags here say.
-    fn compare_settings(&self, out: &mut Output) {
+    pub(super) fn compare_settings(&mut self) {
         if let Some(agreed) = self.machine.settings()
             && *agreed != self.options.settings
         {
-            out.notes.push(Note::SettingsDiffer {
+            self.notes.push(Note::SettingsDiffer {
                 agreed: format!("{agreed:?}"),
                 own: format!("{:?}", self.options.settings),
             });

@@ -4,12 +4,12 @@
 //! since it is in the log, and read back from there later. Once an entry was dropped every later one
 //! is too, until the reading has caught up: the order of slots is never broken.
 //!
-//! A slot may be read back only once the record of its *chosen* value is durable. Before that the log
-//! shows an older record of the slot, with a value that was accepted once and never chosen.
+//! Only what is settled may be read back ([`paxos::Core::settled`]). Above that the log may still show
+//! an older record of a slot, with a value that was accepted once and never chosen.
 
 use std::collections::VecDeque;
 
-use paxos::{Entry, Slot, WalSeq};
+use paxos::{Entry, Slot};
 
 /// See the module.
 #[derive(Debug)]
@@ -21,10 +21,6 @@ pub(super) struct Backlog {
     spilled: Option<Slot>,
     /// The highest slot known to be chosen.
     chosen: Slot,
-    /// Every slot up to here may be read back.
-    readable: Slot,
-    /// Every slot up to this one may be read back once the append is durable.
-    barrier: Option<(WalSeq, Slot)>,
     /// Whether the log was asked for what was dropped.
     asked: bool,
 }
@@ -37,15 +33,12 @@ impl Backlog {
             queue: VecDeque::new(),
             spilled: None,
             chosen,
-            readable: chosen,
-            barrier: None,
             asked: false,
         }
     }
 
-    /// Takes the next chosen entry, whose record is in an append up to `submitted`. Says whether it is
-    /// the first to be dropped.
-    pub(super) fn push(&mut self, slot: Slot, entry: Entry, submitted: WalSeq) -> bool {
+    /// Takes the next chosen entry. Says whether it is the first to be dropped.
+    pub(super) fn push(&mut self, slot: Slot, entry: Entry) -> bool {
         assert_eq!(slot, self.chosen.next(), "chosen entries come without a gap");
         self.chosen = slot;
         let fits = self.bytes + entry.size_bytes() <= self.bytes_max || self.queue.is_empty();
@@ -53,7 +46,6 @@ impl Backlog {
             self.enqueue(slot, entry);
             return false;
         }
-        self.barrier.get_or_insert((submitted, slot));
         let is_first = self.spilled.is_none();
         self.spilled.get_or_insert(slot);
         is_first
@@ -65,19 +57,9 @@ impl Backlog {
         Some((slot, entry))
     }
 
-    /// Everything up to `durable` is durable and everything up to `submitted` is handed out.
-    pub(super) fn on_durable(&mut self, durable: WalSeq, submitted: WalSeq) {
-        if let Some((_, slot)) = self.barrier.take_if(|(seq, _)| *seq <= durable) {
-            self.readable = slot;
-            if self.chosen > slot {
-                self.barrier = Some((submitted, self.chosen));
-            }
-        }
-    }
-
-    /// The slot to read back from, if the queue is used up, the log has it and was not asked yet.
-    pub(super) fn ask(&mut self) -> Option<Slot> {
-        let from = self.spilled.filter(|from| *from <= self.readable)?;
+    /// The slot to read back from, if the queue is used up, that slot is settled and was not asked for.
+    pub(super) fn ask(&mut self, settled: Slot) -> Option<Slot> {
+        let from = self.spilled.filter(|from| *from <= settled)?;
         if self.asked || !self.queue.is_empty() {
             return None;
         }
@@ -85,15 +67,15 @@ impl Backlog {
         Some(from)
     }
 
-    /// What the log had.
-    pub(super) fn on_loaded(&mut self, first: Slot, entries: Vec<Entry>) {
+    /// What the log had. What is above `settled` is not believed.
+    pub(super) fn on_loaded(&mut self, first: Slot, entries: Vec<Entry>, settled: Slot) {
         self.asked = false;
         if self.spilled != Some(first) || !self.queue.is_empty() {
             return;
         }
         let mut next = first;
         for entry in entries {
-            if next > self.readable {
+            if next > settled.min(self.chosen) {
                 break;
             }
             self.enqueue(next, entry);
@@ -122,29 +104,26 @@ mod tests {
         std::iter::from_fn(|| backlog.pop()).map(|(slot, _)| slot.0).collect()
     }
 
-    /// Three fit; the rest is read back, each slot only once its record is durable.
+    /// Three fit; the rest is read back, each slot only once it is settled.
     #[test]
     fn what_is_dropped_is_read_back_in_order() {
         let mut backlog = Backlog::new(3 * entry("x").size_bytes(), Slot(0));
         let dropped: Vec<bool> =
-            (1..=6).map(|slot| backlog.push(Slot(slot), entry("x"), WalSeq(slot))).collect();
+            (1..=6).map(|slot| backlog.push(Slot(slot), entry("x"))).collect();
         assert_eq!(dropped, [false, false, false, true, false, false]);
         assert_eq!(drain(&mut backlog), [1, 2, 3]);
 
-        backlog.on_durable(WalSeq(3), WalSeq(6));
-        assert_eq!(backlog.ask(), None, "slot 4 shows an older value still");
-        backlog.on_durable(WalSeq(4), WalSeq(6));
-        assert_eq!(backlog.ask(), Some(Slot(4)));
-        assert_eq!(backlog.ask(), None, "it was asked");
+        assert_eq!(backlog.ask(Slot(3)), None, "slot 4 may show an older value still");
+        assert_eq!(backlog.ask(Slot(4)), Some(Slot(4)));
+        assert_eq!(backlog.ask(Slot(4)), None, "it was asked");
         // The log may give more than is known to be right.
-        backlog.on_loaded(Slot(4), vec![entry("x"), entry("old"), entry("old")]);
+        backlog.on_loaded(Slot(4), vec![entry("x"), entry("old"), entry("old")], Slot(4));
         assert_eq!(drain(&mut backlog), [4]);
 
-        backlog.on_durable(WalSeq(6), WalSeq(6));
-        assert_eq!(backlog.ask(), Some(Slot(5)));
-        backlog.on_loaded(Slot(5), vec![entry("x"), entry("x")]);
+        assert_eq!(backlog.ask(Slot(6)), Some(Slot(5)));
+        backlog.on_loaded(Slot(5), vec![entry("x"), entry("x")], Slot(6));
         assert_eq!(drain(&mut backlog), [5, 6]);
-        assert!(!backlog.push(Slot(7), entry("x"), WalSeq(7)));
+        assert!(!backlog.push(Slot(7), entry("x")));
         assert_eq!(drain(&mut backlog), [7]);
     }
 }

@@ -14,7 +14,7 @@
 
 use std::io::{self, Write};
 
-use paxos::{Ballot, ClusterClock, Slot, WalAppend, WalRecord, WalSeq};
+use paxos::{Ballot, ClusterClock, Slot, WalAppend, WalRecord};
 use statemachine::Machine;
 
 use super::options::SnapshotPolicy;
@@ -96,8 +96,8 @@ pub(super) struct Snapshots {
     policy: SnapshotPolicy,
     /// Bytes that the log has grown by since the last snapshot was taken.
     grown: u64,
-    /// Taken, but the log is not durable through its slot until that append is.
-    held: Option<(WalSeq, SnapshotJob)>,
+    /// Taken, but the log is not durable through its slot.
+    held: Option<SnapshotJob>,
     /// Handed out and neither saved nor failed.
     running: bool,
 }
@@ -114,28 +114,20 @@ impl Snapshots {
         self.grown += (128 + records).next_multiple_of(4_096);
     }
 
-    /// `slot` was just applied: freezes the state if a snapshot is due. What was chosen in the slot is
-    /// in an append up to `submitted`.
-    pub(super) fn on_applied(
-        &mut self,
-        slot: Slot,
-        machine: &Machine,
-        clock: &ClusterClock,
-        submitted: WalSeq,
-    ) {
+    /// `slot` was just applied: freezes the state if a snapshot is due.
+    pub(super) fn on_applied(&mut self, slot: Slot, machine: &Machine, clock: &ClusterClock) {
         let due = self.grown >= self.policy.log_bytes
             && slot.0.is_multiple_of(self.policy.slot_multiple.max(1));
         if !due || self.running || self.held.is_some() {
             return;
         }
         self.grown = 0;
-        let job = SnapshotJob { slot, machine: machine.clone(), clock: clock.clone() };
-        self.held = Some((submitted, job));
+        self.held = Some(SnapshotJob { slot, machine: machine.clone(), clock: clock.clone() });
     }
 
-    /// The frozen state, once the log is durable through its slot.
-    pub(super) fn take_job(&mut self, durable: WalSeq) -> Option<SnapshotJob> {
-        let (_, job) = self.held.take_if(|(barrier, _)| *barrier <= durable)?;
+    /// The frozen state, once the log is durable through its slot: up to `settled`.
+    pub(super) fn take_job(&mut self, settled: Slot) -> Option<SnapshotJob> {
+        let job = self.held.take_if(|job| job.slot <= settled)?;
         self.running = true;
         Some(job)
     }

@@ -102,6 +102,8 @@ pub struct Client {
     next_section: u64,
     session: Option<Session>,
     opening: bool,
+    /// A close is under way: the session is not used any more.
+    closing: bool,
     calls: BTreeMap<u64, Call>,
     /// Each attempt under way: its call and when it was sent.
     attempts: BTreeMap<u64, (u64, i64)>,
@@ -134,6 +136,7 @@ impl Client {
             next_section: 0,
             session: None,
             opening: false,
+            closing: false,
             calls: BTreeMap::new(),
             attempts: BTreeMap::new(),
             acquiring: None,
@@ -191,7 +194,7 @@ impl Client {
         let script = match &self.guard {
             Some(guard) if !guard.ending => Some(guard.idle_until),
             Some(_) => None,
-            None if self.acquiring.is_some() || self.opening => None,
+            None if self.acquiring.is_some() || self.opening || self.closing => None,
             None if self.stopped => None,
             None => Some(self.idle_until),
         };
@@ -575,6 +578,7 @@ impl Client {
             self.close(id);
         }
         self.acquiring = None;
+        self.closing = false;
         if let Some(guard) = &self.guard {
             let fate = guard.section.fate;
             self.end(now, fate);
@@ -594,7 +598,7 @@ impl Client {
         if let Some(id) = self.acquiring {
             return self.maybe_cancel(now, id);
         }
-        if self.stopped || self.opening || now < self.idle_until {
+        if self.stopped || self.opening || self.closing || now < self.idle_until {
             return;
         }
         self.rest(now);
@@ -606,7 +610,7 @@ impl Client {
             0..15 => self.read(now),
             15..18 => {
                 self.command(now, Op::Close);
-                self.idle_until = now + 50 * MS as i64;
+                self.closing = true;
             }
             18..21 => self.churn(now),
             21..23 => {

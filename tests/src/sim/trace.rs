@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 /// Lines kept.
-const TAIL: usize = 400_000;
+const TAIL: usize = 400;
 
 /// The trace of one run.
 #[derive(Debug)]

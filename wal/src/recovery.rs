@@ -12,7 +12,9 @@ mod decide;
 mod facts;
 mod fold;
 mod identity;
+mod live;
 mod report;
+mod snapshots;
 mod survey;
 
 pub(crate) use decide::was_in_use;

@@ -14,11 +14,15 @@ use crate::error::{Error, ReadError};
 use crate::index::{Entry, SLOT_JUMP_MAX};
 use crate::reader::{Reader, Segment, Shared};
 use crate::record::{Lsn, PAYLOAD_BYTES_MAX, Record, RecordKind, StoredEntry};
-use crate::segment::{CAPACITY_MAX, CAPACITY_MIN, FORMAT_MINOR, SegmentHeader};
-use crate::snapshot::{self, SnapshotRef};
+use crate::segment::{CAPACITY_MAX, CAPACITY_MIN};
 use crate::spare::Spare;
 use crate::storage::{BLOCK_BYTES, LockGuard, SharedDisk};
 use crate::supers::{Advance, Supers};
+
+mod removal;
+mod rotation;
+
+pub use removal::Removed;
 
 /// A group holds at most so many bytes, or one record if that is larger.
 pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -45,21 +49,6 @@ impl Options {
             .clamp(CAPACITY_MIN, CAPACITY_MAX)
             .next_multiple_of(BLOCK)
     }
-}
-
-/// What a removal freed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Segments removed.
-    pub segments: u64,
-    /// Bytes given back.
-    pub bytes: u64,
-    /// The first slot that the log still holds.
-    pub first_slot: u64,
-    /// More could go, but a known member still needs it and the cap is not reached.
-    pub held_back: bool,
-    /// Something went that a known member still needed, because the cap was reached.
-    pub left_behind: bool,
 }
 
 /// The log, open for appending.
@@ -305,116 +294,6 @@ impl Writer {
         self.place.next
     }
 
-    /// Names a saved and verified snapshot in the superblock, then removes those older than the two newest.
-    /// Durable on return. The record that marks it comes next, by [`Writer::commit`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Writer::commit`].
-    pub fn snapshot_saved(&mut self, snapshot: SnapshotRef) -> Result<(), Error> {
-        self.check(&[])?;
-        let advance = self.advance();
-        let updated = self.supers.finish().and_then(|()| {
-            self.supers.update(|block| {
-                match block.snapshot {
-                    Some(old) if old.slot > snapshot.slot => return,
-                    Some(old) if old.slot < snapshot.slot => block.previous_snapshot = Some(old),
-                    _ => {}
-                }
-                block.snapshot = Some(snapshot);
-                block.durable_hint = block.durable_hint.max(advance.durable);
-                block.max_slot_ever = block.max_slot_ever.max(advance.max_slot_ever);
-                block.max_ballot_ever = block.max_ballot_ever.max(advance.max_ballot_ever);
-            })
-        });
-        self.poison_on(updated)?;
-        let block = self.supers.current();
-        let kept: Vec<SnapshotRef> = block
-            .snapshot
-            .into_iter()
-            .chain(block.previous_snapshot)
-            .collect();
-        // The two newest are safe; what is left over is tried again next time.
-        if kept.len() == 2 {
-            let _ = snapshot::prune(&*self.disk, &kept);
-        }
-        Ok(())
-    }
-
-    /// Removes the oldest segments that hold nothing above the older of the two kept snapshots.
-    ///
-    /// `snapshot` is the newest snapshot's slot, whose mark must be in the log; `needed` the lowest slot
-    /// that a known member still lacks: it is kept while the log has at most `cap_bytes`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Writer::commit`].
-    pub fn remove_prefix(
-        &mut self,
-        snapshot: u64,
-        needed: u64,
-        cap_bytes: u64,
-    ) -> Result<Removed, Error> {
-        self.check(&[])?;
-        let mut removed = Removed {
-            first_slot: self.first_slot(),
-            ..Removed::default()
-        };
-        let block = self.supers.current();
-        let marked = block.snapshot.is_some_and(|newest| newest.slot >= snapshot)
-            && self.place.marked_slot >= snapshot;
-        let Some(older) = block.previous_snapshot.filter(|_| marked) else {
-            return Ok(removed);
-        };
-        let limit = older.slot.min(snapshot);
-        let mut paths = Vec::new();
-        let mut kept_bytes = self.log_bytes();
-        let mut removed_slot = block.removed_slot;
-        for segment in self
-            .segments
-            .iter()
-            .take(self.segments.len().saturating_sub(1))
-        {
-            if segment.max_slot > limit {
-                break;
-            }
-            if segment.max_slot >= needed {
-                if kept_bytes <= cap_bytes {
-                    removed.held_back = true;
-                    break;
-                }
-                removed.left_behind = true;
-            }
-            kept_bytes -= segment.capacity;
-            removed.bytes += segment.capacity;
-            removed_slot = removed_slot.max(segment.max_slot);
-            paths.push(segment.path.clone());
-        }
-        if paths.is_empty() {
-            return Ok(removed);
-        }
-        let first_segment = self.segments[paths.len()].seq;
-        let updated = self.supers.finish().and_then(|()| {
-            self.supers.update(|block| {
-                block.first_segment = first_segment;
-                block.removed_slot = removed_slot;
-            })
-        });
-        self.poison_on(updated)?;
-        self.segments.drain(..paths.len());
-        self.shared.index_mut().cut(removed_slot + 1);
-        self.shared.drop_segments_before(first_segment);
-        removed.segments = paths.len() as u64;
-        removed.first_slot = removed_slot + 1;
-        // Oldest first, so that what a crash leaves is still one piece; the superblock no longer counts them.
-        let gone = paths
-            .iter()
-            .try_for_each(|path| self.disk.remove(path))
-            .and_then(|()| self.disk.sync_dir(crate::layout::WAL));
-        self.poison_on(gone.map_err(Error::io("remove", paths[0].clone())))?;
-        Ok(removed)
-    }
-
     /// Closes the log in order: a last marker, the clean flag, the lock.
     ///
     /// # Errors
@@ -423,7 +302,7 @@ impl Writer {
     pub fn close(mut self) -> Result<(), Error> {
         self.check(&[])?;
         let end = self.place.next;
-        if self.room() >= 2 * BLOCK {
+        if self.room() >= BLOCK {
             self.write(&[], BatchFlags::MARKER.with(BatchFlags::CLEAN_CLOSE))?;
         }
         self.supers.finish()?;
@@ -477,96 +356,6 @@ impl Writer {
         } else {
             Ok(())
         }
-    }
-
-    /// Seals the active segment and begins the next: two flushes, no rename, no folder sync.
-    fn rotate(&mut self) -> Result<(), Error> {
-        let seq = self.next_seq();
-        // First, because this may fail for want of room, and then nothing has happened.
-        let file = match self.spare.take(seq) {
-            Err(error @ Error::NoSpace { .. }) => return Err(error),
-            other => self.poison_on(other)?,
-        };
-        if self.room() >= BLOCK {
-            self.write(&[], BatchFlags::SEAL)?;
-        }
-        let prev_end = self.place.next;
-        let capacity = self.spare.segment_bytes();
-        self.enter_segment(seq, file, capacity);
-        self.write_segment_header(prev_end)?;
-        let begun = self.supers.begin(self.advance());
-        self.poison_on(begun)
-    }
-
-    /// Makes `file` the active segment, in memory.
-    pub(crate) fn enter_segment(
-        &mut self,
-        seq: u64,
-        file: crate::storage::SharedFile,
-        capacity: u64,
-    ) {
-        let base = self
-            .segments
-            .back()
-            .map_or(Lsn(0), |last| Lsn(last.base.0 + last.capacity));
-        let path = crate::layout::segment_path(seq);
-        let salt = (self.environment.entropy)();
-        let segment = Arc::new(Segment {
-            seq,
-            base,
-            capacity,
-            salt,
-            path: path.clone(),
-            file,
-            mappable: true,
-            map: std::sync::OnceLock::new(),
-        });
-        self.shared.add_segment(segment.clone());
-        self.segments.push_back(SegmentMeta {
-            seq,
-            path,
-            base,
-            capacity,
-            max_slot: 0,
-        });
-        self.place.active = Some(segment);
-        self.place.next = Lsn(base.0 + BLOCK);
-    }
-
-    /// Writes both header copies of the active segment and flushes them. From then on what stands at or
-    /// after `prev_end` in the previous segment is void.
-    pub(crate) fn write_segment_header(&mut self, prev_end: Lsn) -> Result<(), Error> {
-        let active = self.place.active.clone().ok_or(Error::Closed)?;
-        let block = self.supers.current();
-        let header = SegmentHeader {
-            minor: FORMAT_MINOR,
-            cluster: block.cluster,
-            node: block.node,
-            disk: block.disk,
-            seq: active.seq,
-            base: active.base,
-            capacity: active.capacity,
-            salt: active.salt,
-            created_ns: (self.environment.wall_ns)(),
-            prev_end,
-            prev_header_crc: self.place.last.crc,
-            prev_batch_seq: self.place.last.batch_seq,
-            promised: block.promised.max(self.place.promised),
-            commit_slot: self.place.commit_slot,
-            snapshot_slot: block.snapshot.map_or(0, |snapshot| snapshot.slot),
-            incarnation: block.incarnation,
-            boot_id: block.boot_id,
-            max_slot_ever: self.place.max_slot_ever,
-            max_ballot_ever: self.place.max_ballot_ever,
-        }
-        .encode();
-        let written = active
-            .file
-            .write_at(&header, 0)
-            .and_then(|()| active.file.write_at(&header, active.capacity - BLOCK))
-            .and_then(|()| active.file.sync())
-            .map_err(Error::io("write", &active.path));
-        self.poison_on(written)
     }
 
     /// Builds one batch and writes it; durable and readable on return.
@@ -635,7 +424,7 @@ impl Writer {
         self.place.last = header;
     }
 
-    fn poison_on<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn poison_on<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err() {
             self.state = State::Poisoned;
         }

@@ -1,7 +1,6 @@
 //! The decision: what the facts mean. Pure; the table of rows is in `FORMAT.md`.
 
-use crate::record::{Lsn, RecordKind, SlotRange};
-use crate::segment::SegmentHeader;
+use crate::record::{Lsn, SlotRange};
 use crate::snapshot::SnapshotRef;
 use crate::super_store;
 use crate::superblock::{SuperFault, Superblock};
@@ -9,7 +8,9 @@ use crate::superblock::{SuperFault, Superblock};
 use super::facts::{Facts, FoundBatch, Item, SegmentFacts};
 use super::fold::Fold;
 use super::identity;
+use super::live::live_segments;
 use super::report::{Finding, Outcome, Report, Source};
+use super::snapshots::snapshots;
 
 /// A batch among the facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,132 +283,6 @@ fn refuse(outcome: Outcome, findings: Vec<Finding>) -> Decision {
     }
 }
 
-/// The files that make up the log, in order, and where each is void; rows 12 to 18.
-fn live_segments(
-    facts: &Facts,
-    meta: &Superblock,
-    findings: &mut Vec<Finding>,
-) -> Vec<LiveSegment> {
-    let newest_valid = facts
-        .segments
-        .iter()
-        .filter(|s| s.header().is_some())
-        .map(|s| s.seq)
-        .max();
-    let newest = newest_valid.unwrap_or(0).max(meta.newest_segment);
-    let mut live: Vec<LiveSegment> = Vec::new();
-    let mut expected = meta.first_segment;
-    for (at, segment) in facts.segments.iter().enumerate() {
-        if segment.seq < meta.first_segment {
-            findings.push(note(
-                18,
-                segment,
-                "older than the first segment of the log: already removed",
-            ));
-            continue;
-        }
-        if segment.seq > newest {
-            let (row, what) = match (segment.zero, segment.seq == newest + 1) {
-                (true, true) => (15, "reserved"),
-                (false, true) => (14, "torn while it was made: holds nothing of the log"),
-                (_, false) => (18, "does not follow the log"),
-            };
-            findings.push(note(row, segment, what));
-            continue;
-        }
-        missing(expected, segment.seq, newest, findings);
-        expected = segment.seq + 1;
-        let Some(header) = segment.header() else {
-            let row = if segment.seq < newest { 13 } else { 14 };
-            let [first, copy] = &segment.headers;
-            let told = |header: &Result<SegmentHeader, _>| match header {
-                Ok(header) => format!("names segment {}", header.seq),
-                Err(fault) => format!("{fault}"),
-            };
-            findings.push(Finding {
-                damage: true,
-                length: segment.len,
-                ..note(
-                    row,
-                    segment,
-                    &format!(
-                        "no valid header ({}; copy {}): the whole segment is lost",
-                        told(first),
-                        told(copy)
-                    ),
-                )
-            });
-            continue;
-        };
-        if let Some((bad, Err(fault))) = segment
-            .headers
-            .iter()
-            .enumerate()
-            .find(|(_, header)| header.is_err())
-        {
-            let name = ["header", "copy of the header"][bad];
-            let offset = if bad == 0 {
-                0
-            } else {
-                header.capacity - crate::storage::BLOCK_BYTES as u64
-            };
-            let damage = *fault != crate::segment::HeaderFault::Zero || segment.seq < newest;
-            let what = format!("{name}: {fault}; the other one is used");
-            findings.push(Finding {
-                damage,
-                offset,
-                ..note(12, segment, &what)
-            });
-        }
-        if let Some(last) = live
-            .last_mut()
-            .filter(|last| facts.segments[last.segment].seq + 1 == segment.seq)
-        {
-            last.void_from = header.prev_end;
-        }
-        live.push(LiveSegment {
-            segment: at,
-            void_from: Lsn(u64::MAX),
-        });
-    }
-    missing(expected, newest + 1, newest, findings);
-    live
-}
-
-/// Rows 16 and 17.
-fn missing(from: u64, to: u64, newest: u64, findings: &mut Vec<Finding>) {
-    if from >= to {
-        return;
-    }
-    let row = if to > newest { 17 } else { 16 };
-    let what = match to - from {
-        1 => "segment is missing".to_owned(),
-        count => format!("{count} segments from here on are missing"),
-    };
-    let file = crate::layout::segment_path(from);
-    findings.push(Finding {
-        row,
-        damage: true,
-        file,
-        offset: 0,
-        length: 0,
-        what,
-        slots: None,
-    });
-}
-
-fn note(row: u8, segment: &SegmentFacts, what: &str) -> Finding {
-    Finding {
-        row,
-        damage: false,
-        file: segment.path.clone(),
-        offset: 0,
-        length: 0,
-        what: what.to_owned(),
-        slots: None,
-    }
-}
-
 /// The highest proof of each kind.
 fn sources(facts: &Facts, meta: &Superblock, live: &[LiveSegment]) -> Vec<Source> {
     let mut sources = Vec::new();
@@ -458,91 +333,4 @@ fn newest_is_empty(facts: &Facts, live: &[LiveSegment]) -> bool {
             Item::Batch(b) => b.header.records == 0 && !b.header.flags.has(BatchFlags::SEAL),
             Item::Gap(gap) => gap.kind == GapKind::Zero,
         })
-}
-
-/// The snapshots that may be used, and the slot of the newest; rows 26 to 28.
-fn snapshots(
-    facts: &Facts,
-    meta: &Superblock,
-    live: &[LiveSegment],
-    findings: &mut Vec<Finding>,
-) -> (Vec<SnapshotRef>, u64) {
-    let marks: Vec<u64> = live
-        .iter()
-        .flat_map(|at| facts.segments[at.segment].batches())
-        .flat_map(|b| &b.records)
-        .filter(|r| r.good && r.header.kind == RecordKind::SnapshotMark)
-        .map(|r| r.header.slot)
-        .collect();
-    let named: Vec<SnapshotRef> = meta
-        .snapshot
-        .into_iter()
-        .chain(meta.previous_snapshot)
-        .collect();
-    let mut usable = Vec::new();
-    for fact in &facts.snapshots {
-        let name = named.iter().find(|reference| reference.slot == fact.slot);
-        let snapshot_note = |row, damage, what: String| Finding {
-            row,
-            damage,
-            file: fact.path.clone(),
-            offset: 0,
-            length: 0,
-            what,
-            slots: None,
-        };
-        match (&fact.verdict, name) {
-            (Ok(found), Some(name)) if found == name => usable.push(*found),
-            (Ok(_), Some(_)) => {
-                let what = "is not the snapshot that the superblock names".to_owned();
-                findings.push(snapshot_note(26, true, what));
-            }
-            (Ok(found), None) if marks.contains(&fact.slot) => usable.push(*found),
-            (Ok(_), None) => {
-                let what = "neither a superblock nor a record names it: ignored".to_owned();
-                findings.push(snapshot_note(27, false, what));
-            }
-            (Err(fault), name) => {
-                findings.push(snapshot_note(
-                    26,
-                    name.is_some(),
-                    format!("not usable: {fault}"),
-                ));
-            }
-        }
-    }
-    for name in &named {
-        if !facts.snapshots.iter().any(|fact| fact.slot == name.slot) {
-            findings.push(Finding {
-                row: 26,
-                damage: true,
-                file: crate::layout::snapshot_path(name.slot),
-                offset: 0,
-                length: 0,
-                what: "the snapshot that the superblock names is missing".to_owned(),
-                slots: None,
-            });
-        }
-    }
-    for path in &facts.unknown {
-        let (row, what) = if path.ends_with(".partial") {
-            (28, "a snapshot that was being received")
-        } else if path.ends_with(".tmp") {
-            (15, "was being prepared: made again when it is needed")
-        } else {
-            (18, "not a file of the log: left alone")
-        };
-        findings.push(Finding {
-            row,
-            damage: false,
-            file: path.clone(),
-            offset: 0,
-            length: 0,
-            what: what.to_owned(),
-            slots: None,
-        });
-    }
-    usable.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.slot));
-    let newest = usable.first().map_or(0, |snapshot| snapshot.slot);
-    (usable, newest)
 }

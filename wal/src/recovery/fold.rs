@@ -29,6 +29,8 @@ pub(super) struct Fold<'a> {
     pub(super) slots: u64,
     pub(super) commit_slot: u64,
     pub(super) marked_slot: u64,
+    /// Highest slot of a believed entry.
+    top: u64,
     last: Link,
     /// Stretches without a valid batch since the last one.
     gaps: Vec<Stretch>,
@@ -76,6 +78,7 @@ impl<'a> Fold<'a> {
             slots: 0,
             commit_slot: 0,
             marked_slot: 0,
+            top: 0,
             last: Link::default(),
             gaps: Vec::new(),
             torn: false,
@@ -362,7 +365,19 @@ impl<'a> Fold<'a> {
         if batch.body.is_whole() {
             self.commit_slot = self.commit_slot.max(header.commit_slot);
         }
+        let top = self.slots_before();
         for record in batch.records.iter().filter(|record| record.good) {
+            let slot = record.header.slot;
+            if record.header.kind.is_entry() && slot > top + crate::index::SLOT_JUMP_MAX {
+                let what = format!(
+                    "slot {slot} under a good checksum, far above {top}: a bug of the writer"
+                );
+                self.fatal = true;
+                return self.find(29, true, "wal", (0, 0), &what, None);
+            }
+            if record.header.kind.is_entry() {
+                self.top = self.top.max(slot);
+            }
             match record.header.kind {
                 RecordKind::Promise => self.promises = self.promises.max(record.header.ballot),
                 RecordKind::SnapshotMark => {
@@ -371,6 +386,11 @@ impl<'a> Fold<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// The highest slot that can be known before the batch: the index bounds its memory by it.
+    fn slots_before(&self) -> u64 {
+        self.top.max(self.meta.removed_slot).max(self.snapshot_slot)
     }
 
     /// Drops everything from this batch on: nothing proves that it was durable.

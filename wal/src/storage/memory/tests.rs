@@ -1,4 +1,5 @@
 use super::*;
+use crate::storage::SyncFailure;
 
 fn disk_with_file(path: &str) -> (MemDisk, SharedFile) {
     let disk = MemDisk::new();

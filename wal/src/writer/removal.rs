@@ -1,0 +1,132 @@
+//! Snapshots make old segments superfluous: naming snapshots, removing the prefix of the log.
+
+use super::Writer;
+use crate::error::Error;
+use crate::snapshot::{self, SnapshotRef};
+
+/// What a removal freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Segments removed.
+    pub segments: u64,
+    /// Bytes given back.
+    pub bytes: u64,
+    /// The first slot that the log still holds.
+    pub first_slot: u64,
+    /// More could go, but a known member still needs it and the cap is not reached.
+    pub held_back: bool,
+    /// Something went that a known member still needed, because the cap was reached.
+    pub left_behind: bool,
+}
+
+impl Writer {
+    /// Names a saved and verified snapshot in the superblock, then removes those older than the two newest.
+    /// Durable on return. The record that marks it comes next, by [`Writer::commit`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::commit`].
+    pub fn snapshot_saved(&mut self, snapshot: SnapshotRef) -> Result<(), Error> {
+        self.check(&[])?;
+        let advance = self.advance();
+        let updated = self.supers.finish().and_then(|()| {
+            self.supers.update(|block| {
+                match block.snapshot {
+                    Some(old) if old.slot > snapshot.slot => return,
+                    Some(old) if old.slot < snapshot.slot => block.previous_snapshot = Some(old),
+                    _ => {}
+                }
+                block.snapshot = Some(snapshot);
+                block.durable_hint = block.durable_hint.max(advance.durable);
+                block.max_slot_ever = block.max_slot_ever.max(advance.max_slot_ever);
+                block.max_ballot_ever = block.max_ballot_ever.max(advance.max_ballot_ever);
+            })
+        });
+        self.poison_on(updated)?;
+        let block = self.supers.current();
+        let kept: Vec<SnapshotRef> = block
+            .snapshot
+            .into_iter()
+            .chain(block.previous_snapshot)
+            .collect();
+        // The two newest are safe; what is left over is tried again next time.
+        if kept.len() == 2 {
+            let _ = snapshot::prune(&*self.disk, &kept);
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segments that hold nothing above the older of the two kept snapshots.
+    ///
+    /// `snapshot` is the newest snapshot's slot, whose mark must be in the log; `needed` the lowest slot
+    /// that a known member still lacks: it is kept while the log has at most `cap_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::commit`].
+    pub fn remove_prefix(
+        &mut self,
+        snapshot: u64,
+        needed: u64,
+        cap_bytes: u64,
+    ) -> Result<Removed, Error> {
+        self.check(&[])?;
+        let mut removed = Removed {
+            first_slot: self.first_slot(),
+            ..Removed::default()
+        };
+        let block = self.supers.current();
+        let marked = block.snapshot.is_some_and(|newest| newest.slot >= snapshot)
+            && self.place.marked_slot >= snapshot;
+        let Some(older) = block.previous_snapshot.filter(|_| marked) else {
+            return Ok(removed);
+        };
+        let limit = older.slot.min(snapshot);
+        let mut paths = Vec::new();
+        let mut kept_bytes = self.log_bytes();
+        let mut removed_slot = block.removed_slot;
+        for segment in self
+            .segments
+            .iter()
+            .take(self.segments.len().saturating_sub(1))
+        {
+            if segment.max_slot > limit {
+                break;
+            }
+            if segment.max_slot >= needed {
+                if kept_bytes <= cap_bytes {
+                    removed.held_back = true;
+                    break;
+                }
+                removed.left_behind = true;
+            }
+            kept_bytes -= segment.capacity;
+            removed.bytes += segment.capacity;
+            removed_slot = removed_slot.max(segment.max_slot);
+            paths.push(segment.path.clone());
+        }
+        if paths.is_empty() {
+            return Ok(removed);
+        }
+        let first_segment = self.segments[paths.len()].seq;
+        let updated = self.supers.finish().and_then(|()| {
+            self.supers.update(|block| {
+                block.first_segment = first_segment;
+                block.removed_slot = removed_slot;
+            })
+        });
+        self.poison_on(updated)?;
+        self.segments.drain(..paths.len());
+        self.shared.index_mut().cut(removed_slot + 1);
+        self.shared.drop_segments_before(first_segment);
+        removed.segments = paths.len() as u64;
+        removed.first_slot = removed_slot + 1;
+        // Oldest first, so that what a crash leaves is still one piece; the superblock no longer counts them.
+        let gone = paths
+            .iter()
+            .try_for_each(|path| self.disk.remove(path))
+            .and_then(|()| self.disk.sync_dir(crate::layout::WAL));
+        self.poison_on(gone.map_err(Error::io("remove", paths[0].clone())))?;
+        Ok(removed)
+    }
+}

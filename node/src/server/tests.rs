@@ -273,7 +273,8 @@ fn three_found_a_cluster_and_a_wiped_disk_is_refused() {
     });
     let [first, second, third] =
         starts.map(|start| start.join().expect("no panic").expect("a start"));
-    let client = first.client();
+    let all = [&first, &second, &third].map(|replica| replica.at.client.to_string());
+    let client = Client::connect(all).expect("a client");
     section(&client, "by three ");
 
     second.stop();

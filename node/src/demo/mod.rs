@@ -6,7 +6,7 @@
 //!    ─► all replicas hold the same files, and in them each acknowledged section exactly once
 //! ```
 //!
-//! [`story`] is what happens, [`worker`] a client, [`ledger`] what the clients were told, [`verdict`]
+//! `story` is what happens, `worker` a client, `ledger` what the clients were told, `verdict`
 //! the comparison of that with the files.
 
 mod ledger;

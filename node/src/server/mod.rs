@@ -5,13 +5,13 @@
 //!  3          4            4       4,5       6          exit code if it fails there
 //! ```
 //!
-//! One thread runs all of it: a tokio runtime that accepts, reads, writes, and the [`reactor`], the
+//! One thread runs all of it: a tokio runtime that accepts, reads, writes, and the `reactor`, the
 //! only place where the engine is called. The log has a thread of its own; what takes long (boot,
 //! snapshots, reading old entries, hashing) runs on threads for blocking work.
 //!
-//! In reading order: [`start`], with [`listeners`] and [`births`]; [`reactor`], with its [`inbox`] and
-//! its [`actions`]; what it drives: [`peers`], [`wal_bridge`], [`effects`], [`clients`]; its jobs:
-//! [`snapshots`], [`loads`], [`standing`]; and what others see: [`desk`].
+//! In reading order: `start`, with [`listeners`] and `births`; `reactor`, with its `inbox` and
+//! its `actions`; what it drives: `peers`, `wal_bridge`, `effects`, `clients`; its jobs:
+//! `snapshots`, `loads`, `standing`; and what others see: [`desk`].
 
 mod actions;
 mod births;

@@ -22,7 +22,7 @@ pub use decide::{Decision, LiveSegment, Place, decide};
 pub use facts::{Facts, FoundBatch, Gap, GapKind, Item, SegmentFacts, SnapshotFacts};
 pub use report::{Finding, Outcome, Recovery, Report, Source};
 pub(crate) use survey::read_body;
-pub use survey::survey;
+pub use survey::{Surveyed, survey, survey_watched};
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use crate::storage::Disk;
 pub use crate::batch::{BatchFlags, BatchHeader, Body, RecordHeader};
 pub use crate::recovery::{
     Decision, Facts, Finding, FoundBatch, Gap, GapKind, Item, LiveSegment, Outcome, Place, Report,
-    SegmentFacts, SnapshotFacts, Source, decide, survey,
+    SegmentFacts, SnapshotFacts, Source, Surveyed, decide, survey, survey_watched,
 };
 pub use crate::segment::{HeaderFault, SegmentHeader};
 pub use crate::snapshot::inspect as inspect_snapshot;

@@ -270,3 +270,66 @@ fn a_chosen_value_outranks_and_else_the_latest_counts() {
         assert_eq!(log.read(2).unwrap().unwrap().payload, "b");
     }
 }
+
+/// A follower of a live log sees exactly what is proven durable, in order, across segments.
+#[test]
+fn a_follower_sees_what_is_proven() {
+    on_both(|disk| {
+        let (mut log, _) = open(&disk, 1);
+        let mut follow = wal::scan::Follow::newest(disk.clone()).unwrap();
+        let mut seen = Vec::new();
+        for slot in 1..=30 {
+            log.commit(&[accept(slot, 1, &[7; 5000])], 0).unwrap();
+            let proven = follow.poll().unwrap();
+            seen.extend(
+                proven
+                    .iter()
+                    .flat_map(|batch| &batch.records)
+                    .map(|record| record.slot),
+            );
+            assert_eq!(
+                seen.len() as u64,
+                slot - 1,
+                "the last one is not proven yet"
+            );
+        }
+        log.idle_marker().unwrap();
+        let proven = follow.poll().unwrap();
+        seen.extend(
+            proven
+                .iter()
+                .flat_map(|batch| &batch.records)
+                .map(|record| record.slot),
+        );
+        assert_eq!(seen, (1..=30).collect::<Vec<u64>>());
+        assert!(follow.poll().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_survey_tells_how_far_it_is() {
+    on_both(|disk| {
+        let (mut log, _) = open(&disk, 1);
+        for slot in 1..=30 {
+            log.commit(&[accept(slot, 1, &[7; 5000])], 0).unwrap();
+        }
+        drop(log);
+        let most = std::sync::Mutex::new((0, 0));
+        let watch = |told: wal::scan::Surveyed| {
+            let mut most = most.lock().unwrap();
+            *most = (most.0.max(told.bytes), told.of);
+        };
+        let facts = wal::scan::survey_watched(&*disk, &watch).unwrap();
+        let (bytes, of) = *most.lock().unwrap();
+        assert_eq!(
+            bytes,
+            facts
+                .segments
+                .iter()
+                .map(|segment| segment.len)
+                .sum::<u64>()
+        );
+        // The superblocks are listed, and read before anything else.
+        assert_eq!(bytes + 8192, of);
+    });
+}

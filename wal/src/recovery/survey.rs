@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::batch::{self, BatchFault, BatchHeader, HEADER_BYTES};
 use crate::error::Error;
@@ -27,12 +27,44 @@ const WINDOW_BYTES: usize = 1 << 20;
 ///
 /// Only if the folder cannot be listed: what cannot be read is a fact, not an error.
 pub fn survey(disk: &dyn Disk) -> Result<Facts, Error> {
+    survey_watched(disk, &|_| {})
+}
+
+/// How far a survey is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surveyed {
+    /// Bytes of segments and snapshots read.
+    pub bytes: u64,
+    /// Bytes of all of them.
+    pub of: u64,
+}
+
+/// Like [`survey`], and calls `watch` after each file, from whatever thread read it.
+///
+/// # Errors
+///
+/// As [`survey`].
+pub fn survey_watched(disk: &dyn Disk, watch: &(dyn Fn(Surveyed) + Sync)) -> Result<Facts, Error> {
     let mut facts = Facts {
         supers: super_store::read_copies(disk),
         ..Facts::default()
     };
+    let snapshots = list(disk, SNAPSHOTS)?;
+    let logs = list(disk, WAL)?;
+    let files = logs
+        .iter()
+        .filter(|entry| layout::segment_seq(&entry.name).is_some());
+    let kept = snapshots
+        .iter()
+        .filter(|entry| layout::snapshot_slot(&entry.name).is_some());
+    let of = files.chain(kept).map(|entry| entry.len).sum();
+    let read = AtomicU64::new(0);
+    let done = |len| {
+        let bytes = read.fetch_add(len, Ordering::Relaxed) + len;
+        watch(Surveyed { bytes, of });
+    };
     let mut names = Vec::new();
-    for entry in list(disk, WAL)? {
+    for entry in logs {
         let path = format!("{WAL}/{}", entry.name);
         match layout::segment_seq(&entry.name) {
             Some(seq) => names.push((seq, path)),
@@ -40,12 +72,13 @@ pub fn survey(disk: &dyn Disk) -> Result<Facts, Error> {
             None => facts.unknown.push(path),
         }
     }
-    facts.segments = survey_segments(disk, &names);
-    for entry in list(disk, SNAPSHOTS)? {
+    facts.segments = survey_segments(disk, &names, &done);
+    for entry in snapshots {
         let path = format!("{SNAPSHOTS}/{}", entry.name);
         match layout::snapshot_slot(&entry.name) {
             Some(slot) => {
                 let verdict = snapshot::inspect(disk, slot).map_err(what_is_wrong);
+                done(entry.len);
                 facts.snapshots.push(SnapshotFacts {
                     slot,
                     path,
@@ -74,13 +107,19 @@ fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<crate::storage::DirEntry>, Err
 }
 
 /// Reads the segments, one thread each, at most [`Disk::read_threads`] at a time.
-fn survey_segments(disk: &dyn Disk, names: &[(u64, String)]) -> Vec<SegmentFacts> {
+fn survey_segments(
+    disk: &dyn Disk,
+    names: &[(u64, String)],
+    done: &(dyn Fn(u64) + Sync),
+) -> Vec<SegmentFacts> {
+    let read = |seq: u64, path: &str| {
+        let facts = survey_segment(disk, seq, path);
+        done(facts.len);
+        facts
+    };
     let threads = disk.read_threads().min(names.len());
     if threads <= 1 {
-        return names
-            .iter()
-            .map(|(seq, path)| survey_segment(disk, *seq, path))
-            .collect();
+        return names.iter().map(|(seq, path)| read(*seq, path)).collect();
     }
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::with_capacity(names.len()));
@@ -88,7 +127,7 @@ fn survey_segments(disk: &dyn Disk, names: &[(u64, String)]) -> Vec<SegmentFacts
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((seq, path)) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let facts = survey_segment(disk, *seq, path);
+                    let facts = read(*seq, path);
                     found
                         .lock()
                         .expect("no thread panics with the lock")

@@ -225,7 +225,7 @@ impl Link {
     /// Remembers members that the user did not name. Not with a list by id: ways that the user
     /// chose are not to be bypassed.
     pub(crate) fn learn(&self, members: &[MemberInfo]) {
-        if self.inner.endpoints.by_id() || self.inner.pin {
+        if self.inner.endpoints.by_id() || self.inner.pin || members.is_empty() {
             return;
         }
         let named = self.inner.endpoints.as_slice();

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::raw::connection::Conn;
-use crate::raw::link::Link;
+use crate::raw::link::{Link, Route};
 
 /// How long a replica may take to say how it stands.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -24,7 +24,11 @@ impl Link {
         if let Some(address) = self.thought_leader() {
             return self.dial(&address).await;
         }
-        let found = self.ask_all().await;
+        let mut found = self.ask_all().await;
+        if found.is_err() && self.learn_members().await {
+            // The leader may be one that nobody had named.
+            found = self.ask_all().await;
+        }
         match found {
             Ok(conn) => {
                 backoff.reset();
@@ -66,16 +70,34 @@ impl Link {
 
     async fn ask_status(&self, address: &str) -> Result<(Box<Status>, Arc<Conn>), String> {
         let conn = self.dial(address).await?;
-        let (mail, mut answers) = mpsc::channel(1);
-        let attempt = conn.send(RequestBody::Status, &mail);
-        let silent = || format!("{address}: no answer");
-        let answer = timeout_at(Instant::now() + ANSWER, answers.recv()).await;
-        drop(attempt);
-        match answer.map_err(|_| silent())?.and_then(|mail| mail.body) {
+        match ask(&conn, RequestBody::Status).await {
             Some(ResponseBody::Status(status)) => Ok((status, conn)),
-            _ => Err(silent()),
+            _ => Err(format!("{address}: no answer")),
         }
     }
+
+    /// Asks those who are reached already for all members. True if that names new ones.
+    async fn learn_members(&self) -> bool {
+        let before = self.candidates();
+        for address in &before {
+            let Some(conn) = self.ready(&Route::At(address.clone())) else {
+                continue;
+            };
+            if let Some(ResponseBody::Members(members)) = ask(&conn, RequestBody::Members).await {
+                self.learn(&members);
+                break;
+            }
+        }
+        self.candidates() != before
+    }
+}
+
+/// One question, asked once.
+async fn ask(conn: &Arc<Conn>, body: RequestBody) -> Option<ResponseBody> {
+    let (mail, mut answers) = mpsc::channel(1);
+    let _attempt = conn.send(body, &mail);
+    let answer = timeout_at(Instant::now() + ANSWER, answers.recv()).await;
+    answer.ok().flatten()?.body
 }
 
 /// `round.node` as numbers that order.

@@ -304,3 +304,50 @@ fn three_found_a_cluster_and_a_wiped_disk_is_refused() {
         );
     }
 }
+
+/// Asks for `count` MiB and reads nothing; the connection lives as long as what is returned.
+fn glutton(at: SocketAddr, count: u64) -> (tokio::runtime::Runtime, net::connection::Greeted) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let hello = net::Hello::new(
+        0,
+        net::HelloRole::Client {
+            name: "glutton".into(),
+        },
+    );
+    let options = net::connection::Options::default();
+    let dial = async { net::connection::dial(at, &hello, &options).await };
+    let greeted = runtime.block_on(dial).expect("a connection");
+    let query = statemachine::Query::Read {
+        file: "file_0".into(),
+        offset: 0,
+        len: 1 << 20,
+    };
+    for id in 1..=count {
+        let bytes = query.encode().into();
+        let body = net::RequestBody::Query { stale: true, bytes };
+        greeted
+            .sender
+            .send_body(net::Request { id, body }.encode())
+            .expect("sent");
+    }
+    (runtime, greeted)
+}
+
+#[test]
+fn one_that_does_not_read_is_cut_off_and_holds_up_nobody() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[("segment-size", "8MiB")])).expect("a start");
+    let client = replica.client();
+    section(&client, &"x".repeat(1 << 20));
+    let glutton = glutton(replica.at.client, 100);
+    section(&client, "served");
+    let cut_off = "holdfast_server_client_connections_ended_total{reason=\"does_not_read\"} 1\n";
+    replica.until("/metrics", |_, body| body.contains(cut_off));
+    section(&client, "and served");
+    drop(glutton);
+    replica.stop();
+}

@@ -29,7 +29,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut samples: [Vec<Vec<u64>>; 3] = Default::default();
     let mut per_second = Vec::new();
     for round in 0..rounds + 1 {
-        let mut taken = [raw.round()?, log.round(true)?, log.round(false)?];
+        // In turn first, second and third: none always follows the busiest.
+        let mut taken: [Vec<u64>; 3] = Default::default();
+        for turn in 0..3 {
+            let kind = (round + turn) % 3;
+            taken[kind] = match kind {
+                0 => raw.round()?,
+                1 => log.round(true)?,
+                _ => log.round(false)?,
+            };
+        }
         per_second.push(log.many(64)?);
         // The first round warms up.
         if round > 0 {

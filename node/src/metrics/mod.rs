@@ -76,6 +76,8 @@ struct Standing {
     pending: Gauge,
     connections: Gauge,
     effects_waiting: Gauge,
+    state_bytes: Gauge,
+    state_bytes_max: Gauge,
     wal_bytes: Gauge,
     wal_written: Counter,
     wal_syncs: SyncSeconds,
@@ -164,6 +166,16 @@ impl Metrics {
             "Effects that wait for space on the disk",
             s.effects_waiting.clone(),
         );
+        server.register(
+            "state_bytes",
+            "Bytes of the state by the agreed accounting",
+            s.state_bytes.clone(),
+        );
+        server.register(
+            "state_limit_bytes",
+            "Bytes of state beyond which new work is refused",
+            s.state_bytes_max.clone(),
+        );
         server.register("batches", "Batches of inputs handled", self.batches.clone());
         server.register(
             "peers_fell_behind",
@@ -240,6 +252,8 @@ impl Metrics {
             .set(clamp(status.last.saturating_sub(status.chosen)));
         s.connections.set(clamp(report.load.connections));
         s.effects_waiting.set(clamp(report.load.effects_waiting));
+        s.state_bytes.set(clamp(report.load.state_bytes));
+        s.state_bytes_max.set(clamp(report.load.state_bytes_max));
         s.wal_bytes.set(clamp(status.log_bytes));
         s.wal_written
             .inner()

@@ -39,7 +39,7 @@ pub struct Report {
     /// Peers whose missing entries this replica no longer keeps: they need what this version does
     /// not have, a snapshot by network.
     pub fell_behind: Vec<FellBehind>,
-    /// Locks held or waited for, sessions open, acquires waiting.
+    /// How much it has to do.
     pub load: Load,
 }
 
@@ -72,6 +72,10 @@ pub struct Load {
     pub connections: u64,
     /// Effects that wait for space on the disk.
     pub effects_waiting: u64,
+    /// Bytes of the state, by the agreed accounting.
+    pub state_bytes: u64,
+    /// Bytes beyond which new work is refused as `full`.
+    pub state_bytes_max: u64,
 }
 
 /// The desk. Clones are the same desk.

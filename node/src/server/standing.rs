@@ -136,6 +136,7 @@ impl Standing {
             files_checked: effects.are_checked(),
             ..engine.status_without_hash()
         };
+        let (state_bytes, state_bytes_max) = engine.machine().weight();
         Report {
             status,
             core: engine.core().status(),
@@ -144,6 +145,8 @@ impl Standing {
             load: Load {
                 connections: clients.count(),
                 effects_waiting: effects.waiting() as u64,
+                state_bytes,
+                state_bytes_max,
             },
         }
     }

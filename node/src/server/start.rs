@@ -74,7 +74,9 @@ impl Replica {
             "read the log"
         );
 
-        let speaker = speaker.borrow().clone();
+        let mut speaker = speaker.borrow().clone();
+        // The boot has begun a new one.
+        speaker.incarnation = booted.engine.core().hello(NodeId(config.id)).incarnation;
         let snapshots = Snapshots {
             disk,
             cluster: record.cluster,

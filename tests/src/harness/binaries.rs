@@ -8,12 +8,27 @@ use std::sync::OnceLock;
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
+/// A program of this workspace, without any setting from the environment of whoever runs the tests.
+///
+/// # Panics
+///
+/// If the workspace does not build.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    for (setting, _) in std::env::vars_os() {
+        if setting.to_string_lossy().starts_with("HOLDFAST_") {
+            command.env_remove(setting);
+        }
+    }
+    command
+}
+
 /// The path of a program of this workspace: `node`, `holdfast`, `walinspect`, `lockbench`.
 ///
 /// # Panics
 ///
 /// If the workspace does not build.
-pub fn program(name: &str) -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let folder = FOLDER.get_or_init(|| match std::env::var_os("HOLDFAST_TEST_BINARIES") {
         Some(folder) => PathBuf::from(folder),
         None => build(),

@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
 
-use super::binaries::program;
+use super::binaries::command;
 use super::client::Client;
-use super::patience::{until, wait_for};
+use super::plan::Plan;
 use super::process::Process;
+use super::replica::Replica;
 use super::shell::Shell;
 use super::slots::Slot;
-use super::{http, ports};
 use crate::history::History;
 use crate::proxy::{Proxy, Rules};
 
@@ -24,176 +23,19 @@ use crate::proxy::{Proxy, Rules};
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long after SIGTERM a replica may live: 5 s by the contract, and a second for the machine.
 const STOP_LIMIT: Duration = Duration::from_secs(6);
-/// How long the replicas may take to become equal once nothing is wrong any more.
-pub const QUIET_LIMIT: Duration = Duration::from_secs(20);
 /// The exit code of a replica whose address is in use.
 const EXIT_ADDRESS_IN_USE: i32 = 3;
-const STARTS_MAX: usize = 3;
-/// Holds the largest append several times over.
-const SEGMENT_SIZE: &str = "4MiB";
-
-/// Files by name with their bytes, of one replica.
-pub type Files = BTreeMap<String, Vec<u8>>;
-
-/// What kind of cluster to start.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    replicas: u16,
-    flags: Vec<String>,
-    flags_of: BTreeMap<u16, Vec<String>>,
-    data_of: BTreeMap<u16, PathBuf>,
-    links: bool,
-}
-
-impl Plan {
-    /// That many replicas with ids from 1, at their defaults but for the size of a segment: zeros
-    /// for the usual one take longer to write than most tests.
-    pub fn new(replicas: u16) -> Plan {
-        let flags = ["--segment-size", SEGMENT_SIZE].map(str::to_owned).to_vec();
-        let (flags_of, data_of) = (BTreeMap::new(), BTreeMap::new());
-        Plan {
-            replicas,
-            flags,
-            flags_of,
-            data_of,
-            links: false,
-        }
-    }
-
-    /// A flag for every replica.
-    #[must_use]
-    pub fn flag(mut self, name: &str, value: &str) -> Plan {
-        self.flags.extend([name.to_owned(), value.to_owned()]);
-        self
-    }
-
-    /// A flag for one.
-    #[must_use]
-    pub fn flag_of(mut self, id: u16, name: &str, value: &str) -> Plan {
-        self.flags_of
-            .entry(id)
-            .or_default()
-            .extend([name.to_owned(), value.to_owned()]);
-        self
-    }
-
-    /// A data folder elsewhere than in the test's own folder, for one replica.
-    #[must_use]
-    pub fn data_of(mut self, id: u16, folder: &Path) -> Plan {
-        self.data_of.insert(id, folder.to_owned());
-        self
-    }
-
-    /// With a proxy on each link between replicas, so that a test can cut them.
-    #[must_use]
-    pub fn with_links(mut self) -> Plan {
-        self.links = true;
-        self
-    }
-
-    /// Starts them all and waits until each is ready.
-    ///
-    /// # Panics
-    ///
-    /// If one is not, within 20 s.
-    pub fn start(self) -> Cluster {
-        let mut cluster = self.prepare();
-        for _ in 1..STARTS_MAX {
-            if cluster.start_all_once() {
-                return cluster;
-            }
-            // Somebody outside this program took one of the ports: others.
-            let plan = cluster.plan.clone();
-            drop(cluster);
-            cluster = plan.prepare();
-        }
-        cluster.start_all();
-        cluster
-    }
-
-    /// Folders and addresses, but no process yet.
-    pub fn prepare(self) -> Cluster {
-        let slot = Slot::take();
-        let folder = tempfile::Builder::new()
-            .prefix("holdfast-test-")
-            .tempdir()
-            .expect("there is a place for temporary folders");
-        let ids = 1..=self.replicas;
-        let data = |id: u16| {
-            let own = || folder.path().join(id.to_string());
-            self.data_of.get(&id).cloned().unwrap_or_else(own)
-        };
-        let replicas: BTreeMap<u16, Replica> =
-            ids.map(|id| (id, Replica::new(id, data(id)))).collect();
-        let mut links = BTreeMap::new();
-        if self.links {
-            for from in replicas.keys() {
-                for (to, target) in replicas.iter().filter(|(to, _)| *to != from) {
-                    links.insert((*from, *to), Proxy::start(target.peer, Arc::default()));
-                }
-            }
-        }
-        Cluster {
-            replicas,
-            links,
-            plan: self,
-            history: Arc::default(),
-            folder,
-            _slot: slot,
-        }
-    }
-}
 
 /// Replicas that were started here. Killed when dropped.
 #[derive(Debug)]
 pub struct Cluster {
     // First, so that processes end before their folder goes.
-    replicas: BTreeMap<u16, Replica>,
-    links: BTreeMap<(u16, u16), Proxy>,
-    plan: Plan,
-    history: Arc<History>,
-    folder: tempfile::TempDir,
-    _slot: Slot,
-}
-
-#[derive(Debug)]
-struct Replica {
-    id: u16,
-    data: PathBuf,
-    client: SocketAddr,
-    peer: SocketAddr,
-    http: SocketAddr,
-    process: Option<Process>,
-    paused: bool,
-}
-
-impl Replica {
-    fn new(id: u16, data: PathBuf) -> Replica {
-        Replica {
-            id,
-            data,
-            client: ports::pick(),
-            peer: ports::pick(),
-            http: ports::pick(),
-            process: None,
-            paused: false,
-        }
-    }
-
-    fn ready_line(&self) -> String {
-        let Replica {
-            id,
-            client,
-            peer,
-            http,
-            ..
-        } = self;
-        format!("ready id={id} client={client} peer={peer} http={http}")
-    }
-
-    fn answers(&self) -> bool {
-        self.process.is_some() && !self.paused
-    }
+    pub(super) replicas: BTreeMap<u16, Replica>,
+    pub(super) links: BTreeMap<(u16, u16), Proxy>,
+    pub(super) plan: Plan,
+    pub(super) history: Arc<History>,
+    pub(super) folder: tempfile::TempDir,
+    pub(super) _slot: Slot,
 }
 
 impl Cluster {
@@ -275,7 +117,7 @@ impl Cluster {
     }
 
     /// As [`Cluster::start_all`]; false if a replica found an address in use.
-    fn start_all_once(&mut self) -> bool {
+    pub(super) fn start_all_once(&mut self) -> bool {
         let dead: Vec<u16> = self
             .replicas
             .values()
@@ -317,7 +159,7 @@ impl Cluster {
     /// `node serve` with all flags of that replica.
     pub fn command(&self, id: u16) -> Command {
         let replica = &self.replicas[&id];
-        let mut command = Command::new(program("node"));
+        let mut command = command("node");
         command
             .args(["serve", "--id", &id.to_string(), "--cluster", "test"])
             .arg("--data")
@@ -449,161 +291,6 @@ impl Cluster {
             .map(|(_, p)| p)
     }
 
-    // --- what they say ---
-
-    /// `/status` of a replica; `None` if it does not answer.
-    pub fn status(&self, id: u16) -> Option<Value> {
-        let replica = &self.replicas[&id];
-        if !replica.answers() {
-            return None;
-        }
-        let (code, body) = http::get(replica.http, "/status").ok()?;
-        (code == 200).then(|| serde_json::from_str(&body).ok())?
-    }
-
-    /// The statuses of all that answer.
-    pub fn statuses(&self) -> BTreeMap<u16, Value> {
-        self.ids()
-            .into_iter()
-            .filter_map(|id| Some((id, self.status(id)?)))
-            .collect()
-    }
-
-    /// Waits until one replica leads and each that answers knows it; its id.
-    ///
-    /// # Panics
-    ///
-    /// If there is none within 20 s.
-    pub fn leader(&self) -> u16 {
-        until("one leader that all know", QUIET_LIMIT, || {
-            let statuses = self.statuses();
-            let leader = statuses
-                .iter()
-                .find(|(_, s)| s["role"] == "leader")
-                .map(|(id, _)| *id)?;
-            statuses
-                .values()
-                .all(|s| s["leader"] == leader)
-                .then_some(leader)
-        })
-    }
-
-    /// A live replica that does not lead.
-    pub fn follower(&self) -> u16 {
-        let leader = self.leader();
-        let answering = self
-            .replicas
-            .values()
-            .find(|r| r.id != leader && r.answers());
-        answering.expect("a replica besides the leader").id
-    }
-
-    /// Waits until every live replica has applied all that any of them knows to be chosen now.
-    ///
-    /// # Panics
-    ///
-    /// If they have not within 20 s.
-    pub fn wait_equal(&self) {
-        let live = self
-            .replicas
-            .values()
-            .filter(|replica| replica.answers())
-            .count();
-        let number = |status: &Value, field: &str| status[field].as_u64();
-        let mut goal = None;
-        wait_for(
-            "all replicas to have applied what is chosen",
-            QUIET_LIMIT,
-            || {
-                let statuses = self.statuses();
-                if statuses.len() < live {
-                    return false;
-                }
-                if goal.is_none() && statuses.values().any(|status| status["role"] == "leader") {
-                    goal = statuses
-                        .values()
-                        .filter_map(|status| number(status, "chosen"))
-                        .max();
-                }
-                let reached = |status: &Value| {
-                    number(status, "applied") >= goal
-                        && number(status, "effects_waiting") == Some(0)
-                };
-                goal.is_some() && statuses.values().all(reached)
-            },
-        );
-    }
-
-    /// The files of a replica as they lie in its data folder.
-    pub fn files(&self, id: u16) -> Files {
-        let folder = self.replicas[&id].data.join("files");
-        let entries = std::fs::read_dir(&folder)
-            .unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
-        entries
-            .map(|entry| {
-                let entry = entry.expect("a folder entry can be read");
-                let name = entry.file_name().to_string_lossy().into_owned();
-                (
-                    name,
-                    std::fs::read(entry.path()).expect("a file can be read"),
-                )
-            })
-            .collect()
-    }
-
-    /// Waits until all live replicas are equal and returns their files, the same on each.
-    ///
-    /// # Panics
-    ///
-    /// If they do not become equal, or the files differ.
-    pub fn equal_files(&self) -> Files {
-        self.wait_equal();
-        let live: Vec<u16> = self
-            .replicas
-            .values()
-            .filter(|r| r.answers())
-            .map(|r| r.id)
-            .collect();
-        let first = self.files(live[0]);
-        for id in &live[1..] {
-            let other = self.files(*id);
-            let differing: Vec<&String> = first
-                .keys()
-                .chain(other.keys())
-                .filter(|name| first.get(*name) != other.get(*name))
-                .collect();
-            assert!(
-                differing.is_empty(),
-                "files of replicas {} and {id} differ at equal slots: {differing:?}",
-                live[0]
-            );
-        }
-        first
-    }
-
-    /// Asserts what a file holds, on every live replica: on disk once their slots are equal, and by
-    /// `cat` from each.
-    ///
-    /// # Panics
-    ///
-    /// If one holds something else.
-    pub fn assert_file(&self, name: &str, expected: &str) {
-        let files = self.equal_files();
-        let on_disk = files
-            .get(name)
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        assert_eq!(
-            on_disk.as_deref(),
-            Some(expected),
-            "files/{name} on every replica"
-        );
-        let shell = self.shell("reader");
-        shell.assert_cat(name, expected);
-        for replica in self.replicas.values().filter(|replica| replica.answers()) {
-            shell.assert_stale_cat(replica.id, name, expected);
-        }
-    }
-
     // --- clients ---
 
     /// A shell that reaches the replicas directly.
@@ -635,39 +322,8 @@ impl Cluster {
 
     /// `holdfast` with the endpoints of this cluster, to be given a verb.
     pub fn holdfast(&self) -> Command {
-        let mut command = Command::new(program("holdfast"));
+        let mut command = command("holdfast");
         command.args(["--endpoints", &self.endpoints()]);
         command
-    }
-
-    /// Asserts that what all clients of this test saw can be (see [`crate::history::order`]).
-    ///
-    /// # Panics
-    ///
-    /// If it cannot.
-    pub fn check_order(&self) {
-        let found = crate::history::order::violations(&self.history.events());
-        assert!(
-            found.is_empty(),
-            "the history cannot be:\n{}",
-            found.join("\n")
-        );
-    }
-
-    /// Asserts order, and that the files are what clients were told. For tests whose appends are
-    /// lines that no other repeats (see [`crate::history::sections`]).
-    ///
-    /// # Panics
-    ///
-    /// If not.
-    pub fn check_sections(&self) {
-        self.check_order();
-        let files = self.equal_files();
-        let found = crate::history::sections::violations(&self.history.events(), &files);
-        assert!(
-            found.is_empty(),
-            "the files cannot be:\n{}",
-            found.join("\n")
-        );
     }
 }

@@ -4,27 +4,25 @@
 //! come. Every acquire, renew, append, release and abort is noted in the test's history, with the
 //! token that the shell must be using.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::path::Path;
-use std::process::{ChildStdin, Command};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::process::ChildStdin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::binaries::program;
+use super::binaries::command;
+use super::board::Board;
 use super::process::{Lines, Process};
-use crate::history::{Answer, Call, Event, History};
+use super::reply::Reply;
+use super::words::{DEFAULT_LOCK, acquire_for, append, release};
+use crate::history::History;
 
 /// How long an answer may take if a test says nothing else: the 5 s of `--timeout`, and room for a
 /// busy machine.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-/// Lines of conversation that a failed test shows.
-const TAIL_LINES: usize = 30;
-/// The lock of the coursework.
-pub const DEFAULT_LOCK: &str = "default";
 
 /// A running `holdfast shell`. Killed when dropped.
 #[derive(Debug)]
@@ -44,40 +42,6 @@ pub struct Asked {
     text: String,
 }
 
-/// One answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reply(pub Value);
-
-/// Where answers are pinned until somebody asks for them.
-#[derive(Debug, Default)]
-struct Board {
-    state: Mutex<Pinned>,
-    moved: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Pinned {
-    next_id: u64,
-    replies: BTreeMap<u64, Reply>,
-    events: Vec<Value>,
-    /// Calls in flight or settled, by command number: their number in the history.
-    noted: BTreeMap<u64, Noted>,
-    /// What a `settle` asks about.
-    settles: BTreeMap<u64, u64>,
-    /// The tokens that the shell remembers, by session and lock.
-    tokens: BTreeMap<(String, String), u64>,
-    tail: VecDeque<String>,
-    ended: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Noted {
-    event: usize,
-    session: String,
-    lock: String,
-    acquire: bool,
-}
-
 impl Shell {
     /// Starts one.
     pub fn start(
@@ -87,7 +51,7 @@ impl Shell {
         flags: &[&str],
         history: Arc<History>,
     ) -> Shell {
-        let mut command = Command::new(program("holdfast"));
+        let mut command = command("holdfast");
         command
             .args(["--endpoints", endpoints, "--name", name, "shell"])
             .args(flags);
@@ -317,227 +281,5 @@ impl Drop for Shell {
             let tail: Vec<String> = self.board.lock().tail.iter().cloned().collect();
             eprintln!("--- conversation of {}\n{}\n", self.name, tail.join("\n"));
         }
-    }
-}
-
-/// An append, as a command.
-pub fn append(file: &str, data: &str) -> Value {
-    json!({"op": "append", "file": file, "data": data, "lock": DEFAULT_LOCK})
-}
-
-/// A release of `default`, as a command.
-pub fn release() -> Value {
-    json!({"op": "release", "lock": DEFAULT_LOCK})
-}
-
-/// An acquire of `default` whose lease only appends and `renew` extend, as a command.
-pub fn acquire_for(lease: Duration) -> Value {
-    let lease_ms = u64::try_from(lease.as_millis()).expect("a lease of a day at most");
-    json!({"op": "acquire", "lock": DEFAULT_LOCK, "lease_ms": lease_ms, "renew": false})
-}
-
-/// The same command, run beside the rest.
-pub fn beside(mut command: Value) -> Value {
-    command["bg"] = json!(true);
-    command
-}
-
-impl Reply {
-    /// Whether it is a success.
-    pub fn is_done(&self) -> bool {
-        self.0["ok"] == true
-    }
-
-    /// The code of a refusal; empty for a success.
-    pub fn code(&self) -> &str {
-        self.0["code"].as_str().unwrap_or_default()
-    }
-
-    /// The coursework's return code.
-    pub fn rc(&self) -> u64 {
-        self.0["rc"].as_u64().unwrap_or(u64::MAX)
-    }
-
-    /// The token of a grant.
-    pub fn token(&self) -> u64 {
-        self.number("token")
-    }
-
-    /// The slot of a release.
-    pub fn slot(&self) -> u64 {
-        self.number("slot")
-    }
-
-    /// What `cat` read.
-    pub fn data(&self) -> &str {
-        self.0["data"]
-            .as_str()
-            .unwrap_or_else(|| panic!("an answer with data: {}", self.0))
-    }
-
-    fn number(&self, field: &str) -> u64 {
-        self.0[field]
-            .as_u64()
-            .unwrap_or_else(|| panic!("an answer with {field}: {}", self.0))
-    }
-
-    /// Asserts success of `command`.
-    ///
-    /// # Panics
-    ///
-    /// If it is none.
-    #[track_caller]
-    pub fn done(self, command: &str) -> Reply {
-        assert!(
-            self.is_done() && self.rc() == 0,
-            "{command}\n  expected success, got {}",
-            self.0
-        );
-        self
-    }
-
-    /// Asserts that `command` is refused with this code, and with the return code that belongs to
-    /// it (`semantics.md`, section 5).
-    ///
-    /// # Panics
-    ///
-    /// If it is not.
-    #[track_caller]
-    pub fn refused(self, command: &str, code: &str) -> Reply {
-        let rc = return_code(code);
-        assert!(
-            self.0["ok"] == false && self.code() == code && self.rc() == rc,
-            "{command}\n  expected {code} (rc {rc}), got {}",
-            self.0
-        );
-        assert!(
-            self.0["message"].is_string(),
-            "a refusal has a message: {}",
-            self.0
-        );
-        self
-    }
-}
-
-fn return_code(code: &str) -> u64 {
-    match code {
-        "no_such_file" => 1,
-        "not_held" | "session_expired" => 2,
-        "busy" | "wait_timed_out" => 3,
-        "unavailable" | "not_leader" => 5,
-        "unknown" => 6,
-        _ => 4,
-    }
-}
-
-impl Board {
-    fn lock(&self) -> MutexGuard<'_, Pinned> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads lines until the shell ends.
-    fn read(&self, lines: &Lines, history: &History) {
-        let far = Instant::now() + Duration::from_secs(24 * 3600);
-        for number in 0.. {
-            let Some(line) = lines.wait_line(number, far) else {
-                break;
-            };
-            let mut pinned = self.lock();
-            pinned.say(history, "<", &line);
-            match serde_json::from_str::<Value>(&line) {
-                Ok(value) if value.get("event").is_some() => pinned.events.push(value),
-                Ok(value) => pinned.pin(Reply(value), history),
-                // Words for people; tests of those read the output itself.
-                Err(_) => {}
-            }
-            drop(pinned);
-            self.moved.notify_all();
-        }
-        self.lock().ended = true;
-        self.moved.notify_all();
-    }
-}
-
-impl Pinned {
-    fn say(&mut self, history: &History, arrow: &str, text: &str) {
-        const SHOWN: usize = 300;
-        if self.tail.len() == TAIL_LINES {
-            self.tail.pop_front();
-        }
-        let text: String = text.chars().take(SHOWN).collect();
-        self.tail.push_back(format!(
-            "{:9.3} s {arrow} {text}",
-            history.now().as_secs_f64()
-        ));
-    }
-
-    /// Puts a command that is about to be sent into the history, if it is one for it.
-    fn note(&mut self, id: u64, client: &str, command: &Value, history: &History) {
-        let word = |field: &str| command[field].as_str().map(str::to_owned);
-        let call = match command["op"].as_str() {
-            Some("acquire") => Call::Acquire,
-            Some("renew") => Call::Renew,
-            Some("append") => Call::Append {
-                file: word("file").unwrap_or_default(),
-                data: word("data").unwrap_or_default().into_bytes(),
-            },
-            Some("release") => Call::Release,
-            Some("abort") => Call::Abort,
-            Some("settle") => {
-                self.settles
-                    .extend(command["of"].as_u64().map(|of| (id, of)));
-                return;
-            }
-            _ => return,
-        };
-        let session = word("session").unwrap_or_default();
-        let lock = word("lock").unwrap_or_else(|| DEFAULT_LOCK.to_owned());
-        let acquire = call == Call::Acquire;
-        let remembered = self.tokens.get(&(session.clone(), lock.clone())).copied();
-        let token = command["token"]
-            .as_u64()
-            .or(remembered)
-            .filter(|_| !acquire);
-        let event = history.asked(Event {
-            client: client.to_owned(),
-            lock: lock.clone(),
-            token,
-            call,
-            asked: history.now(),
-            answered: None,
-            answer: Answer::Unknown,
-        });
-        self.noted.insert(
-            id,
-            Noted {
-                event,
-                session,
-                lock,
-                acquire,
-            },
-        );
-    }
-
-    /// Pins an answer and completes its call in the history.
-    fn pin(&mut self, reply: Reply, history: &History) {
-        let Some(id) = reply.0["id"].as_u64() else {
-            return;
-        };
-        let about = self.settles.get(&id).copied().unwrap_or(id);
-        if let Some(noted) = self.noted.get(&about).cloned() {
-            let answer = match (reply.is_done(), reply.code()) {
-                (true, _) => Answer::Done,
-                (false, "unknown") => Answer::Unknown,
-                (false, code) => Answer::Refused(code.to_owned()),
-            };
-            let granted = reply.0["token"]
-                .as_u64()
-                .filter(|_| noted.acquire && reply.is_done());
-            if let Some(token) = granted {
-                self.tokens.insert((noted.session, noted.lock), token);
-            }
-            history.answered(noted.event, answer, granted);
-        }
-        self.replies.insert(id, reply);
     }
 }

@@ -116,7 +116,7 @@ fn a_shells_calls_are_noted_with_their_tokens_and_settled_outcomes() {
     let history: Arc<History> = Arc::default();
     let shell = Shell::over("C1", process, Arc::clone(&history));
     assert_eq!(shell.acquire(), 5);
-    let asked = shell.send(super::shell::append("file_0", "A"));
+    let asked = shell.send(super::words::append("file_0", "A"));
     assert_eq!(shell.wait(&asked).code(), "unknown");
     shell.settle(&asked).done("settle");
     shell.refused(json!({"op": "release", "token": 4}), "not_held");

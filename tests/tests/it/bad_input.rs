@@ -7,9 +7,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::harness::binaries::program;
+use tests::harness::binaries::command;
 use tests::harness::patience::wait_for;
-use tests::harness::shell::append;
+use tests::harness::words::append;
 use tests::harness::{Cluster, Plan, Process};
 
 use crate::small_disk::SmallDisk;
@@ -69,7 +69,7 @@ fn assert_serve_refuses(cluster: &Cluster, command: &mut Command, code: i32, wor
 
 /// A replica that is a whole cluster, on any ports.
 fn alone(id: u16, cluster: &str, data: &Path) -> Command {
-    let mut command = Command::new(program("node"));
+    let mut command = command("node");
     command
         .args([
             "serve",
@@ -88,7 +88,7 @@ fn alone(id: u16, cluster: &str, data: &Path) -> Command {
 
 #[test]
 fn unknown_flags() {
-    let node = |args: &[&str]| output(Command::new(program("node")).args(args));
+    let node = |args: &[&str]| output(command("node").args(args));
     assert_refused(&node(&["serve", "--frobnicate"]), USAGE, &["--frobnicate"]);
     assert_refused(
         &node(&["serve", "--files", "many"]),
@@ -101,7 +101,7 @@ fn unknown_flags() {
         USAGE,
         &["--peers"],
     );
-    let holdfast = |args: &[&str]| output(Command::new(program("holdfast")).args(args));
+    let holdfast = |args: &[&str]| output(command("holdfast").args(args));
     assert_refused(&holdfast(&["--frobnicate", "locks"]), 2, &["--frobnicate"]);
     assert_refused(&holdfast(&["shell", "--frobnicate"]), 2, &["--frobnicate"]);
     // `lock` keeps the small codes for the command that it runs.
@@ -115,7 +115,7 @@ fn unknown_flags() {
 #[test]
 fn unknown_flags_of_the_other_tools() {
     for tool in ["walinspect", "lockbench"] {
-        let output = output(Command::new(program(tool)).arg("--frobnicate"));
+        let output = output(command(tool).arg("--frobnicate"));
         assert_refused(&output, 2, &["--frobnicate"]);
     }
 }
@@ -134,7 +134,7 @@ fn ports_in_use() {
     ];
     for (flag, address) in ports {
         let address = address.to_string();
-        let mut command = Command::new(program("node"));
+        let mut command = command("node");
         command
             .args(["serve", "--data"])
             .arg(cluster.folder().join("other"));

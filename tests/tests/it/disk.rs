@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::harness::patience::wait_for;
-use tests::harness::shell::{append, beside, release};
+use tests::harness::words::{append, beside, release};
 use tests::harness::{Client, Cluster, Plan};
 
 use crate::small_disk::SmallDisk;

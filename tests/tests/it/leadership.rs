@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::harness::patience::wait_for;
-use tests::harness::shell::{ANSWER_LIMIT, DEFAULT_LOCK, Shell, acquire_for, append, beside};
-use tests::harness::{Client, Cluster, Plan};
+use tests::harness::shell::ANSWER_LIMIT;
+use tests::harness::words::{DEFAULT_LOCK, acquire_for, append, beside};
+use tests::harness::{Client, Cluster, Plan, Shell};
 
 /// Longer than an election takes, so that a change of leader alone does not end it.
 const LEASE: Duration = Duration::from_secs(2);

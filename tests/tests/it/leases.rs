@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::harness::patience::{until, wait_for};
-use tests::harness::shell::{ANSWER_LIMIT, Asked, DEFAULT_LOCK, Shell, append, release};
-use tests::harness::{Client, Cluster};
+use tests::harness::shell::{ANSWER_LIMIT, Asked};
+use tests::harness::words::{DEFAULT_LOCK, append, release};
+use tests::harness::{Client, Cluster, Shell};
 
 /// The shortest lease there is.
 const SHORT: Duration = Duration::from_millis(500);

@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::harness::shell::{DEFAULT_LOCK, Reply, Shell};
+use tests::harness::words::DEFAULT_LOCK;
+use tests::harness::{Reply, Shell};
 
 /// How long a worker lets one call take. Longer than the replicas are ever away.
 const CALL_LIMIT: Duration = Duration::from_secs(15);

@@ -1,9 +1,8 @@
 //! What a replica shows over HTTP, and what it says of its settings.
 
-use std::process::Command;
 use std::time::Duration;
 
-use tests::harness::binaries::program;
+use tests::harness::binaries::command;
 use tests::harness::patience::wait_for;
 use tests::harness::{Cluster, http};
 
@@ -66,7 +65,7 @@ fn settings_say_where_they_come_from() {
         "files = 5\nheartbeat = \"60ms\"\ncluster = \"from-file\"\n",
     )
     .expect("a file");
-    let output = Command::new(program("node"))
+    let output = command("node")
         .args(["serve", "--print-config", "--files", "7", "--config"])
         .arg(&file)
         .env("HOLDFAST_FILES", "6")

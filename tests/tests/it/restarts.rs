@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::harness::patience::wait_for;
-use tests::harness::shell::DEFAULT_LOCK;
+use tests::harness::words::DEFAULT_LOCK;
 use tests::harness::{Cluster, Plan};
 
 use crate::load::{Job, Load, Manner};

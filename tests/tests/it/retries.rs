@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::harness::patience::wait_for;
-use tests::harness::shell::{ANSWER_LIMIT, DEFAULT_LOCK, append, release};
+use tests::harness::shell::ANSWER_LIMIT;
+use tests::harness::words::{DEFAULT_LOCK, append, release};
 use tests::harness::{Client, Cluster, Reply};
 use tests::proxy::Direction::ToClient;
 use tests::proxy::{Fault, Kind, Noise};

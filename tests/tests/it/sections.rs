@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tests::harness::Cluster;
-use tests::harness::shell::{DEFAULT_LOCK, append};
+use tests::harness::words::{DEFAULT_LOCK, append};
 
 const BYTES_MAX: usize = 1 << 20;
 

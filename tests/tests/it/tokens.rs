@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tests::harness::Cluster;
 use tests::harness::patience::wait_for;
-use tests::harness::shell::{ANSWER_LIMIT, DEFAULT_LOCK};
+use tests::harness::shell::ANSWER_LIMIT;
+use tests::harness::words::DEFAULT_LOCK;
 
 #[test]
 fn tokens_grow_and_older_ones_stay_refused() {

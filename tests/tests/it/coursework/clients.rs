@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 use tests::harness::Cluster;
-use tests::harness::shell::{DEFAULT_LOCK, append};
+use tests::harness::words::{DEFAULT_LOCK, append};
 
 use super::LEASE;
 

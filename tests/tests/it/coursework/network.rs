@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tests::harness::Cluster;
-use tests::harness::shell::{ANSWER_LIMIT, append, beside, release};
+use tests::harness::shell::ANSWER_LIMIT;
+use tests::harness::words::{append, beside, release};
 use tests::proxy::Direction::{ToClient, ToServer};
 use tests::proxy::{Fault, Kind};
 

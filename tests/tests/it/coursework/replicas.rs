@@ -2,7 +2,8 @@
 
 use serde_json::json;
 use tests::harness::patience::wait_for;
-use tests::harness::shell::{ANSWER_LIMIT, DEFAULT_LOCK, append};
+use tests::harness::shell::ANSWER_LIMIT;
+use tests::harness::words::{DEFAULT_LOCK, append};
 use tests::harness::{Client, Cluster};
 
 use super::{FILES, LEASE, patient, patient_acquire};

@@ -176,6 +176,19 @@ impl Known {
         }
     }
 
+    /// Opens what was left and appends once more: what is acknowledged now must survive as well.
+    #[track_caller]
+    fn go_on(&mut self, disk: &MemDisk, what: &str) {
+        let folder = Folder::open(Arc::new(disk.clone()), 1, Environment::seeded(3)).unwrap();
+        let (mut log, recovery) = folder
+            .open_log(Options {
+                segment_bytes: SEGMENT,
+            })
+            .unwrap();
+        assert!(recovery.outcome.may_serve(), "{what}: {}", recovery.report);
+        self.append(&mut log, 40, 50, 20).unwrap();
+    }
+
     /// Opens, with the disk halting at its `call`-th change from now; whether it got through.
     fn recover_until(&self, disk: &MemDisk, call: u64) -> bool {
         disk.halt_at(disk.calls() + call);
@@ -247,6 +260,13 @@ fn a_kill_at_every_call() {
         let disk = halted.fork();
         disk.kill();
         known.check(&disk, &format!("killed at call {call}"));
+        let later = disk.fork();
+        later.crash(call);
+        known.check(&later, &format!("killed at call {call}, then a crash"));
+        let mut known = known.clone();
+        let disk = halted.fork();
+        disk.kill();
+        known.go_on(&disk, &format!("killed at call {call}"));
         disk.crash(call);
         known.check(&disk, &format!("killed at call {call}, then a crash"));
     });
@@ -280,6 +300,8 @@ fn a_failed_sync_at_every_place_poisons_and_loses_nothing_acknowledged() {
                         disk.crash(skip);
                     }
                     known.check(&disk, &what);
+                    let mut known = known.clone();
+                    known.go_on(&disk, &what);
                     disk.crash(skip + 1);
                     known.check(&disk, &what);
                 }

@@ -137,7 +137,7 @@ impl Engine {
             Input::Durable { seq } => self.step(now, paxos::Input::WalDurable { seq }, out),
             Input::LogLoaded { to, first, entries } if to == self.id() => {
                 let entries = entries.into_iter().map(|(_, _, entry, _)| entry).collect();
-                self.backlog.on_loaded(first, entries, self.core.settled());
+                self.backlog.on_loaded(first, entries);
                 self.absorb(now, out);
             }
             Input::LogLoaded { to, first, entries } => {

@@ -21,8 +21,9 @@ pub(super) struct Backlog {
     spilled: Option<Slot>,
     /// The highest slot known to be chosen.
     chosen: Slot,
-    /// Whether the log was asked for what was dropped.
-    asked: bool,
+    /// If the log was asked for what was dropped: what was settled by then. What settles later may have
+    /// been read before it did.
+    asked: Option<Slot>,
 }
 
 impl Backlog {
@@ -33,7 +34,7 @@ impl Backlog {
             queue: VecDeque::new(),
             spilled: None,
             chosen,
-            asked: false,
+            asked: None,
         }
     }
 
@@ -60,16 +61,16 @@ impl Backlog {
     /// The slot to read back from, if the queue is used up, that slot is settled and was not asked for.
     pub(super) fn ask(&mut self, settled: Slot) -> Option<Slot> {
         let from = self.spilled.filter(|from| *from <= settled)?;
-        if self.asked || !self.queue.is_empty() {
+        if self.asked.is_some() || !self.queue.is_empty() {
             return None;
         }
-        self.asked = true;
+        self.asked = Some(settled);
         Some(from)
     }
 
-    /// What the log had. What is above `settled` is not believed.
-    pub(super) fn on_loaded(&mut self, first: Slot, entries: Vec<Entry>, settled: Slot) {
-        self.asked = false;
+    /// What the log had. What was not settled when it was asked is not believed.
+    pub(super) fn on_loaded(&mut self, first: Slot, entries: Vec<Entry>) {
+        let Some(settled) = self.asked.take() else { return };
         if self.spilled != Some(first) || !self.queue.is_empty() {
             return;
         }
@@ -117,11 +118,11 @@ mod tests {
         assert_eq!(backlog.ask(Slot(4)), Some(Slot(4)));
         assert_eq!(backlog.ask(Slot(4)), None, "it was asked");
         // The log may give more than is known to be right.
-        backlog.on_loaded(Slot(4), vec![entry("x"), entry("old"), entry("old")], Slot(4));
+        backlog.on_loaded(Slot(4), vec![entry("x"), entry("old"), entry("old")]);
         assert_eq!(drain(&mut backlog), [4]);
 
         assert_eq!(backlog.ask(Slot(6)), Some(Slot(5)));
-        backlog.on_loaded(Slot(5), vec![entry("x"), entry("x")], Slot(6));
+        backlog.on_loaded(Slot(5), vec![entry("x"), entry("x")]);
         assert_eq!(drain(&mut backlog), [5, 6]);
         assert!(!backlog.push(Slot(7), entry("x")));
         assert_eq!(drain(&mut backlog), [7]);

@@ -156,6 +156,36 @@ fn a_lease_kept_alive_outlives_a_change_of_leader() {
     cluster.check_order();
 }
 
+/// Cluster time stands still without a leader: a lease as long as an election may outlast its term
+/// by the outage, but is never short.
+#[test]
+fn a_lease_as_long_as_an_election_is_never_short() {
+    const ROUNDS: usize = 3;
+    let mut cluster = Cluster::start(3);
+    let (holder, next) = (cluster.client("holder"), cluster.client("next"));
+    for _ in 0..ROUNDS {
+        let leader = cluster.leader();
+        let asked = Instant::now();
+        holder.acquire_for(SHORT);
+        cluster.kill(leader);
+        let granted = next.send(json!(
+            {"op": "acquire", "lock": DEFAULT_LOCK, "timeout_ms": 30_000}
+        ));
+        next.wait_within(&granted, 2 * ANSWER_LIMIT)
+            .done("the next acquire");
+        assert!(
+            asked.elapsed() >= SHORT,
+            "lost {:?} after it was asked for",
+            asked.elapsed()
+        );
+        holder.refused(append("file_0", "x"), "not_held");
+        next.release();
+        cluster.start_replica(leader);
+    }
+    cluster.assert_file("file_0", "");
+    cluster.check_order();
+}
+
 /// Not before its term and not after twice its term, with 50 clients spinning.
 #[test]
 fn a_killed_clients_lock_is_lost_in_time() {

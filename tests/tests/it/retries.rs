@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::harness::patience::wait_for;
-use tests::harness::shell::ANSWER_LIMIT;
-use tests::harness::words::{DEFAULT_LOCK, append, release};
+use tests::harness::shell::{ANSWER_LIMIT, Asked};
+use tests::harness::words::{DEFAULT_LOCK, append, beside, release};
 use tests::harness::{Client, Cluster, Reply};
-use tests::proxy::Direction::ToClient;
+use tests::proxy::Direction::{ToClient, ToServer};
 use tests::proxy::{Fault, Kind, Noise};
 
 use crate::load::{Job, Load, Manner};
@@ -41,6 +41,32 @@ fn acquire_after_a_lost_reply_and_a_restart() {
 #[test]
 fn acquire_after_a_lost_reply_and_a_change_of_leader() {
     check_acquire(change_leader);
+}
+
+/// Appends sent at once, one of them late: those that overtake it are refused as out of order and
+/// sent again, and the section has them in the client's order.
+#[test]
+fn appends_that_overtake_keep_their_order() {
+    let cluster = Cluster::start(3);
+    let client = cluster.client("C1");
+    client.acquire();
+    let late = client.rules().nth(3, ToServer, Kind::Append, Fault::Hold);
+    let doubled = client.rules().nth(5, ToServer, Kind::Append, Fault::Double);
+    let asked: Vec<Asked> = ('a'..='j')
+        .map(|letter| client.send(beside(append("file_0", &letter.to_string()))))
+        .collect();
+    late.wait_hits(1, ANSWER_LIMIT);
+    doubled.wait_hits(1, ANSWER_LIMIT);
+    client
+        .wait(&asked[1])
+        .done("the append before the late one");
+    late.release();
+    for asked in &asked {
+        client.wait(asked).done("an append");
+    }
+    client.release();
+    cluster.assert_file("file_0", "abcdefghij");
+    cluster.check_order();
 }
 
 #[test]

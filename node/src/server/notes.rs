@@ -1,6 +1,6 @@
 //! The operator's log: what the engine found worth a line.
 
-use paxos::Note as Core;
+use paxos::{Note as Core, Why};
 
 use crate::engine::Note;
 
@@ -53,6 +53,11 @@ fn write_core(note: &Core) {
             "a peer came with a disk that is not the cluster's; it does not count"
         ),
         Core::WatchdogFired { why } => tracing::warn!(?why, "no progress: giving leadership away"),
+        Core::SteppedDown {
+            why: why @ (Why::HigherBallot | Why::Asked),
+        } => {
+            tracing::info!(?why, "stepped down");
+        }
         Core::SteppedDown { why } => tracing::warn!(?why, "stepped down"),
         Core::Paused { late_us } => tracing::warn!(late_us, "this process slept through a timer"),
         Core::Elected { ballot, reproposed } => tracing::info!(%ballot, reproposed, "leads"),

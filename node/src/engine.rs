@@ -31,6 +31,8 @@ mod reads;
 mod reports;
 mod requests;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod timekeeper;
 
 use bytes::Bytes;

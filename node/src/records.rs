@@ -44,11 +44,12 @@ pub fn snapshot_meta(snapshot: &SnapshotRef) -> Bytes {
 ///
 /// [`ReadError`]: the log is damaged; the replica must stop.
 pub fn load(reader: &Reader, wanted: LoadLog) -> Result<Input, ReadError> {
-    let LoadLog { to, from, max_bytes } = wanted;
+    let LoadLog { to, from, upto, max_bytes } = wanted;
     let mut entries = Vec::new();
     let mut bytes = 0;
     let mut slot = from;
-    while let Some((ballot, entry, is_chosen)) = read(reader, slot)? {
+    while slot <= upto {
+        let Some((ballot, entry, is_chosen)) = read(reader, slot)? else { break };
         bytes += entry.size_bytes();
         if bytes > max_bytes && !entries.is_empty() {
             break;

@@ -44,8 +44,8 @@ impl Engine {
             self.apply(now, slot, &entry, out);
         }
         if let Some(from) = self.backlog.ask(self.core.settled()) {
-            let max_bytes = self.options.limits.backlog_bytes;
-            out.load_log.push(paxos::LoadLog { to: self.id(), from, max_bytes });
+            let (upto, max_bytes) = (self.core.settled(), self.options.limits.backlog_bytes);
+            out.load_log.push(paxos::LoadLog { to: self.id(), from, upto, max_bytes });
         }
     }
 

@@ -1,0 +1,375 @@
+//! A sole replica, whose disk is as fast as a test wants it.
+
+use bytes::Bytes;
+use net::{Request, RequestBody, ResponseBody};
+use paxos::{ClusterId, DiskId, Identity, Member, Membership, Recovered, WalSeq};
+use statemachine::{
+    Beat, Command, Done, LockMode, Op, Outcome, Query, Refusal, Seq, SessionId, Settings, Token,
+};
+
+use super::*;
+
+struct Sole {
+    engine: Engine,
+    now: Now,
+    out: Output,
+    /// Appends handed out so far, and entries in them.
+    submitted: WalSeq,
+    entries: usize,
+    requests: u64,
+}
+
+fn options() -> EngineOptions {
+    let identity = Identity { cluster: ClusterId(1), node: NodeId(1), disk: DiskId(1) };
+    let member = Member { node: NodeId(1), disk: DiskId(1) };
+    let membership = Membership { epoch: 1, members: vec![member] };
+    EngineOptions {
+        core: paxos::Config::new(identity, membership),
+        settings: Settings { files: 1, ..Settings::default() },
+        limits: Limits::default(),
+        snapshots: SnapshotPolicy::default(),
+        gather_us: 100_000,
+        version: "test".to_owned(),
+        cluster_name: "test".to_owned(),
+    }
+}
+
+impl Sole {
+    fn new(options: EngineOptions) -> Sole {
+        let now = Now { mono: MonoTime(1_000_000), wall_ms: 5 };
+        let restored = Restored {
+            recovered: Recovered::default(),
+            machine: Machine::new(),
+            snapshot: Slot(0),
+            log_bytes: 0,
+        };
+        let engine = Engine::new(options, restored, now.mono);
+        let mut sole = Sole {
+            engine,
+            now,
+            out: Output::default(),
+            submitted: WalSeq(0),
+            entries: 0,
+            requests: 0,
+        };
+        for _ in 0..50 {
+            sole.after_ms(100);
+            sole.sync();
+        }
+        assert_eq!(sole.engine.role, Role::Leader);
+        assert!(sole.engine.machine().settings().is_some());
+        sole.answers();
+        sole
+    }
+
+    fn give(&mut self, input: Input) {
+        self.engine.handle(self.now, input, &mut self.out);
+    }
+
+    /// Ends the batch; the log gets what it wants written.
+    fn finish(&mut self) {
+        self.engine.finish(self.now, &mut self.out);
+        for append in std::mem::take(&mut self.out.wal) {
+            self.submitted = append.seq;
+            let is_entry = |record: &&paxos::WalRecord| {
+                matches!(record, paxos::WalRecord::Accept { .. })
+            };
+            self.entries += append.records.iter().filter(is_entry).count();
+        }
+    }
+
+    /// The disk catches up.
+    fn sync(&mut self) {
+        self.finish();
+        let seq = self.submitted;
+        self.give(Input::Durable { seq });
+        self.finish();
+    }
+
+    fn after_ms(&mut self, ms: u64) {
+        self.now.mono = self.now.mono.after(ms * 1_000);
+        self.give(Input::Tick);
+    }
+
+    fn ask(&mut self, conn: u64, body: RequestBody) -> u64 {
+        self.requests += 1;
+        let request = Request { id: self.requests, body };
+        self.give(Input::Client { conn: ConnId(conn), request });
+        self.requests
+    }
+
+    fn command(&mut self, conn: u64, command: &Command) -> u64 {
+        self.ask(conn, RequestBody::Command(Bytes::from(command.encode())))
+    }
+
+    fn answers(&mut self) -> Vec<(u64, ResponseBody)> {
+        let replies = std::mem::take(&mut self.out.effects).into_iter();
+        let replies = replies.filter_map(|effect| match effect {
+            Effect::Reply { response, .. } => Some((response.id, response.body)),
+            _ => None,
+        });
+        replies.collect()
+    }
+
+    /// What became of every request answered with an outcome, and the stamps.
+    fn outcomes(&mut self) -> Vec<(u64, Option<u64>, Outcome)> {
+        let answers = self.answers().into_iter();
+        let outcomes = answers.filter_map(|(id, body)| match body {
+            ResponseBody::Outcome { stamp_ms, bytes, .. } => {
+                Some((id, stamp_ms, Outcome::decode(&bytes).expect("an outcome")))
+            }
+            _ => None,
+        });
+        outcomes.collect()
+    }
+
+    fn open(&mut self, conn: u64) -> SessionId {
+        let nonce = u128::from(self.requests) + 1;
+        self.command(conn, &Command::Open { nonce, ttl_ms: 0, name: "c".to_owned() });
+        self.sync();
+        match self.outcomes().as_slice() {
+            [(_, Some(_), Outcome::Opened { session, .. })] => *session,
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+}
+
+fn acquire(session: SessionId, seq: u64) -> Command {
+    let (lock, mode) = ("l".to_owned(), LockMode::Exclusive);
+    let op = Op::Acquire { lock, lease_ms: None, wait_ms: None, mode };
+    Command::Session { session, seq: Seq(seq), done: Done::default(), op }
+}
+
+fn release(session: SessionId, seq: u64, token: Token) -> Command {
+    let op = Op::Release { lock: "l".to_owned(), token, count: 0 };
+    Command::Session { session, seq: Seq(seq), done: Done::default(), op }
+}
+
+fn keep_alive(session: SessionId) -> Command {
+    Command::KeepAlive { beats: vec![Beat { session, tokens: Vec::new() }] }
+}
+
+/// Kills t9: the remembered answer comes with the stamp of the entry that carried this attempt.
+#[test]
+fn each_attempt_is_answered_with_its_own_stamp() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    let first = sole.command(1, &acquire(session, 1));
+    sole.finish();
+    sole.after_ms(7);
+    let second = sole.command(2, &acquire(session, 1));
+    sole.sync();
+    let outcomes = sole.outcomes();
+    assert_eq!(outcomes.iter().map(|o| o.0).collect::<Vec<_>>(), [first, second]);
+    assert_eq!(outcomes[0].2, outcomes[1].2);
+    assert_eq!(outcomes[0].1.expect("a stamp") + 7, outcomes[1].1.expect("a stamp"));
+}
+
+/// A place in the queue is found again at no cost; the grant goes to every attempt, each with its stamp.
+#[test]
+fn asking_again_for_a_place_in_the_queue_costs_no_entry() {
+    let mut sole = Sole::new(options());
+    let (holder, waiter) = (sole.open(1), sole.open(2));
+    sole.command(1, &acquire(holder, 1));
+    sole.sync();
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else { panic!("granted") };
+    let first = sole.command(2, &acquire(waiter, 1));
+    sole.sync();
+    assert_eq!(sole.answers(), [(first, ResponseBody::Waiting { position: 1 })]);
+
+    let entries = sole.entries;
+    let second = sole.command(3, &acquire(waiter, 1));
+    let lost = sole.command(4, &acquire(waiter, 1));
+    sole.sync();
+    assert_eq!(sole.entries, entries);
+    assert_eq!(sole.answers().len(), 2, "both are told that they wait");
+    sole.give(Input::ClientGone { conn: ConnId(4) });
+
+    sole.command(1, &release(holder, 2, token));
+    sole.sync();
+    let grants: Vec<(u64, bool)> = sole
+        .outcomes()
+        .into_iter()
+        .filter(|(_, _, outcome)| matches!(outcome, Outcome::Granted { .. }))
+        .map(|(id, stamp, _)| (id, stamp.is_some()))
+        .collect();
+    assert_eq!(grants, [(first, true), (second, false)], "and not {lost}, whose client is gone");
+    assert_eq!(sole.engine.requests.open(ConnId(2)), (0, 0));
+}
+
+/// Whoever waits is told when leadership is lost, and nothing stays open.
+#[test]
+fn losing_leadership_answers_everybody() {
+    let mut sole = Sole::new(options());
+    let (holder, waiter) = (sole.open(1), sole.open(2));
+    sole.command(1, &acquire(holder, 1));
+    let waits = sole.command(2, &acquire(waiter, 1));
+    sole.sync();
+    sole.answers();
+    let placed = sole.command(3, &keep_alive(holder));
+    sole.finish();
+    let batched = sole.command(3, &acquire(holder, 2));
+    sole.give(Input::Admin(Admin::StepDown));
+    let mut answers = sole.answers();
+    answers.sort_by_key(|(id, _)| *id);
+    let kinds: Vec<(u64, bool)> = answers
+        .iter()
+        .map(|(id, body)| (*id, matches!(body, ResponseBody::Unknown { .. })))
+        .collect();
+    assert_eq!(kinds, [(waits, true), (placed, true), (batched, false)]);
+    assert_eq!(sole.engine.requests.open(ConnId(3)), (0, 0));
+}
+
+/// One alone goes at once; many are gathered, and each gets its own share of the answer.
+#[test]
+fn keep_alives_are_gathered() {
+    let mut sole = Sole::new(options());
+    let (a, b) = (sole.open(1), sole.open(2));
+    for _ in 0..3 {
+        sole.after_ms(1);
+        sole.command(1, &keep_alive(a));
+        sole.sync();
+        assert_eq!(sole.outcomes().len(), 1, "alone");
+    }
+    let before = sole.entries;
+    sole.command(1, &keep_alive(a));
+    sole.finish();
+    let ids = [sole.command(1, &keep_alive(a)), sole.command(2, &keep_alive(b))];
+    sole.sync();
+    assert_eq!(sole.outcomes().len(), 1, "the first alone, the others wait for it");
+    sole.sync();
+    let shares: Vec<(u64, SessionId)> = sole
+        .outcomes()
+        .into_iter()
+        .map(|(id, stamp, outcome)| match outcome {
+            Outcome::Alive { beats } if stamp.is_some() && beats.len() == 1 => (id, beats[0].session),
+            other => panic!("not one share: {other:?}"),
+        })
+        .collect();
+    assert_eq!(shares, [(ids[0], a), (ids[1], b)]);
+    assert_eq!(sole.entries, before + 2);
+
+    sole.command(1, &keep_alive(a));
+    sole.sync();
+    assert_eq!(sole.outcomes(), [], "the last entry carried several and was a moment ago");
+    sole.after_ms(100);
+    sole.sync();
+    assert_eq!(sole.outcomes().len(), 1);
+}
+
+#[test]
+fn too_many_requests_are_refused_at_the_door() {
+    let mut options = options();
+    options.limits = Limits { per_connection: 2, in_all: 3, ..Limits::default() };
+    let mut sole = Sole::new(options);
+    let session = sole.open(1);
+    for conn in [1, 1, 1, 2, 2] {
+        sole.command(conn, &acquire(session, 1));
+    }
+    let refused: Vec<u64> = sole
+        .answers()
+        .into_iter()
+        .filter(|(_, body)| matches!(body, ResponseBody::Unavailable { .. }))
+        .map(|(id, _)| id)
+        .collect();
+    assert_eq!(refused, [4, 6], "the third on one connection, the fourth in all");
+    sole.sync();
+    assert_eq!(sole.outcomes().len(), 3);
+    assert_eq!(sole.engine.requests.open(ConnId(1)), (0, 0));
+}
+
+/// With the disk nearly full, what ends or keeps up something goes on.
+#[test]
+fn a_low_disk_takes_no_new_work() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    sole.command(1, &acquire(session, 1));
+    sole.sync();
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else { panic!("granted") };
+    sole.give(Input::DiskLow(true));
+    sole.command(1, &acquire(session, 2));
+    let [(_, ResponseBody::Unavailable { .. })] = sole.answers()[..] else { panic!("refused") };
+    sole.command(1, &release(session, 3, token));
+    sole.sync();
+    let [(_, _, Outcome::Released { .. })] = &sole.outcomes()[..] else { panic!("released") };
+}
+
+/// A lease ends by itself, when the log is idle: the leader moves time on, and not before.
+#[test]
+fn the_leader_moves_time_to_the_next_deadline() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    let due = sole.engine.next_wake();
+    let entries = sole.entries;
+    sole.after_ms(19_000);
+    sole.sync();
+    assert_eq!(sole.entries, entries, "the session has another second");
+    assert!(sole.engine.next_wake() <= due.after(20_000_000));
+    sole.after_ms(1_002);
+    sole.sync();
+    assert_eq!(sole.entries, entries + 1);
+    sole.command(1, &acquire(session, 1));
+    sole.sync();
+    let [(_, _, Outcome::Refused(Refusal::SessionExpired))] = sole.outcomes()[..] else {
+        panic!("the session lives on")
+    };
+}
+
+/// Nothing is applied, hence nothing answered, while the data files wait for room.
+#[test]
+fn a_full_disk_stops_applying() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    sole.give(Input::FilesBlocked(true));
+    sole.command(1, &acquire(session, 1));
+    sole.sync();
+    let read = Query::LockStatus { lock: "l".to_owned() };
+    let bytes = Bytes::from(read.encode());
+    sole.ask(1, RequestBody::Query { stale: false, bytes });
+    sole.sync();
+    assert_eq!(sole.answers(), []);
+    sole.give(Input::FilesBlocked(false));
+    assert_eq!(sole.answers().len(), 2);
+}
+
+/// At the first multiple after the log has grown; the bytes read back, and a part of them does not.
+#[test]
+fn a_snapshot_comes_at_a_multiple_and_reads_back() {
+    let mut options = options();
+    options.snapshots = SnapshotPolicy { log_bytes: 1, slot_multiple: 8 };
+    let mut sole = Sole::new(options);
+    let session = sole.open(1);
+    while sole.engine.applied() < Slot(8) {
+        sole.command(1, &keep_alive(session));
+        sole.sync();
+        sole.after_ms(200);
+    }
+    let job = sole.out.snapshot.take().expect("a snapshot is due");
+    assert_eq!(job.slot, Slot(8));
+    let mut bytes = Vec::new();
+    job.encode(&mut bytes).expect("written to memory");
+    let read = SnapshotJob::decode(job.slot, &bytes).expect("read back");
+    assert_eq!(read.machine.state_hash(), job.machine.state_hash());
+    assert_eq!(read.clock, job.clock);
+    for len in [0, 23, bytes.len() / 2] {
+        assert!(SnapshotJob::decode(job.slot, &bytes[..len]).is_err(), "{len} bytes");
+    }
+}
+
+/// The agreed settings count; a replica with other flags says so, also right after a start.
+#[test]
+fn other_settings_are_told_at_the_start() {
+    let sole = Sole::new(options());
+    let restored = Restored {
+        recovered: Recovered::default(),
+        machine: sole.engine.machine().clone(),
+        snapshot: Slot(0),
+        log_bytes: 0,
+    };
+    let mut options = options();
+    options.settings.files = 7;
+    let mut engine = Engine::new(options, restored, sole.now.mono);
+    let mut out = Output::default();
+    engine.handle(sole.now, Input::Tick, &mut out);
+    assert!(out.notes.iter().any(|note| matches!(note, Note::SettingsDiffer { .. })));
+}

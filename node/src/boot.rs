@@ -155,7 +155,12 @@ pub fn boot(
         files.clear_recheck()?;
     }
     let base_slot = base.state.slot;
-    let chosen = Slot(recovery.commit_slot.min(recovery.last_slot).max(base_slot.0));
+    let chosen = Slot(
+        recovery
+            .commit_slot
+            .min(recovery.last_slot)
+            .max(base_slot.0),
+    );
     let reader = writer.reader();
     let replayed = replay::replay(&reader, base.state, chosen, &mut files)?;
     let Replayed { machine, clock } = replayed;
@@ -178,7 +183,10 @@ pub fn boot(
         applied: chosen,
         chosen_marks: above.chosen_marks,
     };
-    let newest = recovery.snapshots.first().map_or(0, |snapshot| snapshot.slot);
+    let newest = recovery
+        .snapshots
+        .first()
+        .map_or(0, |snapshot| snapshot.slot);
     let restored = Restored {
         recovered,
         machine,
@@ -186,7 +194,12 @@ pub fn boot(
         log_bytes: writer.bytes_since(newest),
     };
     let options = engine_options(config, identity, &birth, recovery.incarnation);
-    Ok(Booted { engine: Engine::new(options, restored, now), writer, files, report })
+    Ok(Booted {
+        engine: Engine::new(options, restored, now),
+        writer,
+        files,
+        report,
+    })
 }
 
 fn engine_options(
@@ -233,7 +246,11 @@ fn identity_of(folder: &Folder) -> Result<(Identity, BirthRecord), Refusal> {
 
 /// Damage is never guessed away: what cannot be proven to be a torn tail stops the start.
 fn check_outcome(recovery: &Recovery) -> Result<(), Refusal> {
-    if recovery.outcome.may_serve() { Ok(()) } else { Err(Refusal::of_log(recovery)) }
+    if recovery.outcome.may_serve() {
+        Ok(())
+    } else {
+        Err(Refusal::of_log(recovery))
+    }
 }
 
 /// Files with data in a folder without a log: somebody took the log away. A cluster born now would

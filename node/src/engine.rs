@@ -37,7 +37,10 @@ mod timekeeper;
 
 use bytes::Bytes;
 use net::ResponseBody;
-use paxos::{Admin, Ballot, ClusterClock, Core, EntryKind, Identity, MonoTime, NodeId, Outbox, Proposal, Role, Slot};
+use paxos::{
+    Admin, Ballot, ClusterClock, Core, EntryKind, Identity, MonoTime, NodeId, Outbox, Proposal,
+    Role, Slot,
+};
 use statemachine::Machine;
 
 pub use applying::apply_entry;
@@ -87,9 +90,17 @@ pub struct Engine {
 impl Engine {
     /// A replica as its disk left it.
     pub fn new(options: EngineOptions, restored: Restored, now: MonoTime) -> Engine {
-        let Restored { recovered, machine, snapshot: _, log_bytes } = restored;
+        let Restored {
+            recovered,
+            machine,
+            snapshot: _,
+            log_bytes,
+        } = restored;
         let (applied, clock) = (recovered.applied, recovered.clock.clone());
-        assert_eq!(applied, recovered.chosen, "the boot applies all that it knows to be chosen");
+        assert_eq!(
+            applied, recovered.chosen,
+            "the boot applies all that it knows to be chosen"
+        );
         let mut engine = Engine {
             backlog: Backlog::new(options.limits.backlog_bytes, applied),
             gather: Gather::new(options.gather_us),
@@ -122,8 +133,20 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Output) {
         match input {
             Input::Tick => self.step(now, paxos::Input::Tick, out),
-            Input::Peer { from, link, message } => {
-                self.step(now, paxos::Input::Recv { from, link, message }, out);
+            Input::Peer {
+                from,
+                link,
+                message,
+            } => {
+                self.step(
+                    now,
+                    paxos::Input::Recv {
+                        from,
+                        link,
+                        message,
+                    },
+                    out,
+                );
             }
             Input::PeerUp { peer, link, hello } => {
                 self.step(now, paxos::Input::PeerUp { peer, link, hello }, out);
@@ -171,7 +194,14 @@ impl Engine {
         if !self.batch.is_empty() {
             let proposals = std::mem::take(&mut self.batch);
             self.batch_bytes = 0;
-            self.step(now, paxos::Input::Propose { proposals, wall_ms: now.wall_ms }, out);
+            self.step(
+                now,
+                paxos::Input::Propose {
+                    proposals,
+                    wall_ms: now.wall_ms,
+                },
+                out,
+            );
         }
         if let Some(id) = self.reads.ask() {
             self.step(now, paxos::Input::Read { id }, out);
@@ -211,7 +241,9 @@ impl Engine {
     /// Whether nothing is in flight and, after [`Input::ShuttingDown`], leadership is handed over or
     /// was not to be handed over in time: the process may end.
     pub fn is_drained(&self, now: MonoTime) -> bool {
-        let Some(until) = self.shutting_down else { return false };
+        let Some(until) = self.shutting_down else {
+            return false;
+        };
         let idle = self.requests.in_flight() == 0 && self.reads.is_empty() && self.batch.is_empty();
         let alone = self.options.core.membership.members.len() == 1;
         (idle && (alone || self.role != Role::Leader)) || now >= until
@@ -245,7 +277,11 @@ impl Engine {
             if self.applied == before {
                 break;
             }
-            self.core.step(now.mono, paxos::Input::Applied { slot: self.applied }, &mut self.outbox);
+            self.core.step(
+                now.mono,
+                paxos::Input::Applied { slot: self.applied },
+                &mut self.outbox,
+            );
         }
         if out.snapshot.is_none() {
             out.snapshot = self.snapshots.take_job(self.core.settled());
@@ -261,7 +297,8 @@ impl Engine {
         out.sends.append(&mut self.outbox.sends);
         out.load_log.append(&mut self.outbox.load_log);
         out.notes.append(&mut self.notes);
-        out.notes.extend(self.outbox.notes.drain(..).map(Note::Core));
+        out.notes
+            .extend(self.outbox.notes.drain(..).map(Note::Core));
         if let Some(release) = self.outbox.release_log.take() {
             out.release_log = Some(release);
         }
@@ -292,7 +329,14 @@ impl Engine {
         if self.machine.settings().is_none() {
             let payload = Bytes::from(self.options.settings.encode());
             let id = self.requests.propose(Carried::Own);
-            self.batch.insert(0, Proposal { id, kind: EntryKind::Settings, payload });
+            self.batch.insert(
+                0,
+                Proposal {
+                    id,
+                    kind: EntryKind::Settings,
+                    payload,
+                },
+            );
             out.notes.push(Note::SettingsProposed);
         }
     }
@@ -308,7 +352,9 @@ impl Engine {
         let gathered = self.gather.take_all();
         let reads = self.reads.take_batch().into_iter().map(|read| read.origin);
         let batch: Vec<_> = self.batch.drain(..).map(|proposal| proposal.id).collect();
-        let proposed = batch.into_iter().filter_map(|id| self.requests.take_rejected(id));
+        let proposed = batch
+            .into_iter()
+            .filter_map(|id| self.requests.take_rejected(id));
         let origins: Vec<Origin> = proposed
             .flat_map(|carried| carried.origins())
             .chain(gathered)
@@ -326,7 +372,8 @@ impl Engine {
     /// Hands leadership over; the rest of the requests in flight are answered as they come.
     fn on_shutting_down(&mut self, now: Now, out: &mut Output) {
         let patience_us = 4 * self.options.core.election_us;
-        self.shutting_down.get_or_insert(MonoTime(now.mono.0 + patience_us));
+        self.shutting_down
+            .get_or_insert(MonoTime(now.mono.0 + patience_us));
         if self.role == Role::Leader && self.options.core.membership.members.len() > 1 {
             self.step(now, paxos::Input::Admin(Admin::TransferAny), out);
         }

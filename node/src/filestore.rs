@@ -96,11 +96,17 @@ impl FileStore {
     /// [`FileError::Failed`].
     pub fn open(disk: SharedDisk) -> Result<FileStore, FileError> {
         for dir in [FILES, REMOVED] {
-            disk.create_dir(dir).map_err(failed("create the folder", dir))?;
+            disk.create_dir(dir)
+                .map_err(failed("create the folder", dir))?;
         }
         disk.sync_dir("").map_err(failed("sync the folder", "."))?;
-        let listed = disk.list(REMOVED).map_err(failed("list the folder", REMOVED))?;
-        let removed = listed.iter().filter_map(|entry| removed_id(&entry.name)).collect();
+        let listed = disk
+            .list(REMOVED)
+            .map_err(failed("list the folder", REMOVED))?;
+        let removed = listed
+            .iter()
+            .filter_map(|entry| removed_id(&entry.name))
+            .collect();
         Ok(FileStore {
             handles: Handles::new(disk.clone()),
             disk,
@@ -119,7 +125,9 @@ impl FileStore {
     pub fn apply(&mut self, op: &FileOp) -> Result<(), FileError> {
         match op {
             FileOp::Create { name, .. } => self.create(name),
-            FileOp::Write { name, offset, data, .. } => self.write(name, *offset, data),
+            FileOp::Write {
+                name, offset, data, ..
+            } => self.write(name, *offset, data),
             FileOp::Remove { id, name } => self.remove(*id, name),
         }
     }
@@ -144,7 +152,8 @@ impl FileStore {
     fn write(&mut self, name: &str, offset: u64, data: &Bytes) -> Result<(), FileError> {
         let path = path_of(name);
         let file = self.handles.get(&path).map_err(failed("open", &path))?;
-        file.write_at(data, offset).map_err(|error| written(error, "write to", name))?;
+        file.write_at(data, offset)
+            .map_err(|error| written(error, "write to", name))?;
         if !self.dirty.contains(&path) {
             self.dirty.insert(path);
         }
@@ -158,7 +167,9 @@ impl FileStore {
         let file = self.handles.take(&path).map_err(failed("open", &path))?;
         file.sync().map_err(failed("sync", &path))?;
         drop(file);
-        self.disk.rename(&path, &removed_path(id)).map_err(failed("move aside", &path))?;
+        self.disk
+            .rename(&path, &removed_path(id))
+            .map_err(failed("move aside", &path))?;
         self.sync_names()?;
         self.dirty.remove(&path);
         self.removed.insert(id);
@@ -177,7 +188,12 @@ impl FileStore {
         }
         let path = path_of(&read.name);
         let file = self.handles.get(&path).map_err(failed("open", &path))?;
-        Ok(ReadJob { file, path, offset: read.offset, len: read.len })
+        Ok(ReadJob {
+            file,
+            path,
+            offset: read.offset,
+            len: read.len,
+        })
     }
 
     /// [`FileStore::read_job`] and [`ReadJob::run`] in one.
@@ -195,7 +211,10 @@ impl FileStore {
         if matches!(step, CheckStep::Damaged(_)) {
             // The next start looks at every byte and rebuilds the file, or says that it cannot. If
             // even the mark cannot be made, the next background check finds the damage again.
-            let _ = self.disk.create(RECHECK).and_then(|_| self.disk.sync_dir(""));
+            let _ = self
+                .disk
+                .create(RECHECK)
+                .and_then(|_| self.disk.sync_dir(""));
         }
         step
     }
@@ -207,7 +226,10 @@ impl FileStore {
 
     /// What must be synced before a snapshot of the present, or of an earlier slot, is recorded.
     pub fn sync_set(&mut self) -> SyncSet {
-        SyncSet { disk: self.disk.clone(), paths: std::mem::take(&mut self.dirty) }
+        SyncSet {
+            disk: self.disk.clone(),
+            paths: std::mem::take(&mut self.dirty),
+        }
     }
 
     /// The snapshot is recorded: what no kept snapshot names any more goes.
@@ -222,7 +244,12 @@ impl FileStore {
             return Ok(());
         }
         let named = |id: &FileId| self.kept.iter().any(|names| names.contains(id));
-        let gone: Vec<FileId> = self.removed.iter().filter(|id| !named(id)).copied().collect();
+        let gone: Vec<FileId> = self
+            .removed
+            .iter()
+            .filter(|id| !named(id))
+            .copied()
+            .collect();
         for id in gone {
             let path = removed_path(id);
             match self.disk.remove(&path) {
@@ -243,7 +270,9 @@ impl FileStore {
     fn sync_names(&self) -> Result<(), FileError> {
         // The new name first: a crash in between leaves two, not none.
         for dir in [REMOVED, FILES] {
-            self.disk.sync_dir(dir).map_err(failed("sync the folder", dir))?;
+            self.disk
+                .sync_dir(dir)
+                .map_err(failed("sync the folder", dir))?;
         }
         Ok(())
     }
@@ -266,7 +295,9 @@ impl ReadJob {
     /// [`FileError::Failed`]: the part is not there or the disk failed.
     pub fn run(self) -> Result<Bytes, FileError> {
         let mut bytes = vec![0; self.len as usize];
-        self.file.read_exact_at(&mut bytes, self.offset).map_err(failed("read", &self.path))?;
+        self.file
+            .read_exact_at(&mut bytes, self.offset)
+            .map_err(failed("read", &self.path))?;
         Ok(Bytes::from(bytes))
     }
 }
@@ -293,7 +324,9 @@ impl SyncSet {
                 Err(error) => return Err(failed("open", path)(error)),
             }
         }
-        self.disk.sync_dir(FILES).map_err(failed("sync the folder", FILES))
+        self.disk
+            .sync_dir(FILES)
+            .map_err(failed("sync the folder", FILES))
     }
 }
 
@@ -307,7 +340,10 @@ fn removed_path(id: FileId) -> String {
 
 fn removed_id(name: &str) -> Option<FileId> {
     let (slot, ordinal) = name.split_once('.')?;
-    Some(FileId(u64::from_str_radix(slot, 16).ok()?, ordinal.parse().ok()?))
+    Some(FileId(
+        u64::from_str_radix(slot, 16).ok()?,
+        ordinal.parse().ok()?,
+    ))
 }
 
 fn failed(what: &'static str, path: &str) -> impl FnOnce(io::Error) -> FileError + use<> {
@@ -317,9 +353,9 @@ fn failed(what: &'static str, path: &str) -> impl FnOnce(io::Error) -> FileError
 
 fn written(error: io::Error, what: &'static str, name: &str) -> FileError {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            FileError::Full { file: name.to_owned() }
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::Full {
+            file: name.to_owned(),
+        },
         _ => failed(what, &path_of(name))(error),
     }
 }

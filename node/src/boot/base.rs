@@ -33,7 +33,11 @@ pub(super) fn inspection(
     })?;
     let total: u64 = listed.iter().map(|entry| entry.len).sum();
     let all = total <= at_once_bytes || files.is_recheck_due()?;
-    Ok(if all { Inspection::Checksums } else { Inspection::Lengths })
+    Ok(if all {
+        Inspection::Checksums
+    } else {
+        Inspection::Lengths
+    })
 }
 
 /// The newest base that the log reaches back to and whose files are all there.
@@ -65,11 +69,18 @@ pub(super) fn choose(
         let facts: Vec<FileFact> = state.machine.files().collect();
         let faults = files.faults(&facts, inspection)?;
         if faults.is_empty() {
-            return Ok(Base { state, facts, passed_over });
+            return Ok(Base {
+                state,
+                facts,
+                passed_over,
+            });
         }
         passed_over.extend(faults.iter().map(ToString::to_string));
     }
-    Err(Refusal::damaged(format!("no snapshot can be started from: {}", passed_over.join("; "))))
+    Err(Refusal::damaged(format!(
+        "no snapshot can be started from: {}",
+        passed_over.join("; ")
+    )))
 }
 
 /// Whether every slot above `slot` is in the log, or there is none.
@@ -80,12 +91,19 @@ fn reaches_back(writer: &Writer, slot: u64) -> bool {
 fn load(disk: &dyn Disk, snapshot: Option<&SnapshotRef>) -> Result<SnapshotJob, String> {
     let Some(snapshot) = snapshot else {
         let clock = ClusterClock::default();
-        return Ok(SnapshotJob { slot: Slot(0), machine: Machine::new(), clock });
+        return Ok(SnapshotJob {
+            slot: Slot(0),
+            machine: Machine::new(),
+            clock,
+        });
     };
     let (header, payload) =
         wal::snapshot::load(disk, snapshot).map_err(|error| error.to_string())?;
     if header.slot != snapshot.slot {
-        return Err(format!("the snapshot of slot {} says slot {}", snapshot.slot, header.slot));
+        return Err(format!(
+            "the snapshot of slot {} says slot {}",
+            snapshot.slot, header.slot
+        ));
     }
     SnapshotJob::decode(Slot(snapshot.slot), &payload)
         .map_err(|error| format!("the snapshot of slot {}: {error}", snapshot.slot))

@@ -26,9 +26,15 @@ impl Refusal {
 
     pub(super) fn of_log(recovery: &Recovery) -> Refusal {
         let foreign = recovery.outcome == Outcome::Fatal
-            && recovery.report.damage().any(|finding| FOREIGN_ROWS.contains(&finding.row));
+            && recovery
+                .report
+                .damage()
+                .any(|finding| FOREIGN_ROWS.contains(&finding.row));
         let message = format!("the log cannot be used\n{}", recovery.report);
-        Refusal { exit: if foreign { 4 } else { 5 }, message }
+        Refusal {
+            exit: if foreign { 4 } else { 5 },
+            message,
+        }
     }
 }
 
@@ -39,13 +45,14 @@ impl From<wal::Error> for Refusal {
             | wal::Error::ForeignNode { .. }
             | wal::Error::NewerFormat { .. }
             | wal::Error::BornElsewhere { .. } => 4,
-            wal::Error::MetaLost(_)
-            | wal::Error::Damaged(_)
-            | wal::Error::BadSnapshot { .. } => 5,
+            wal::Error::MetaLost(_) | wal::Error::Damaged(_) | wal::Error::BadSnapshot { .. } => 5,
             wal::Error::Io { .. } | wal::Error::NoSpace { .. } | wal::Error::Poisoned => 6,
             _ => 1,
         };
-        Refusal { exit, message: with_cause(&error) }
+        Refusal {
+            exit,
+            message: with_cause(&error),
+        }
     }
 }
 
@@ -57,7 +64,10 @@ impl From<wal::ReadError> for Refusal {
 
 impl From<FileError> for Refusal {
     fn from(error: FileError) -> Refusal {
-        Refusal { exit: 6, message: with_cause(&error) }
+        Refusal {
+            exit: 6,
+            message: with_cause(&error),
+        }
     }
 }
 

@@ -32,7 +32,11 @@ pub(super) fn replay(
     chosen: Slot,
     files: &mut FileStore,
 ) -> Result<Replayed, Refusal> {
-    let SnapshotJob { slot: base, mut machine, mut clock } = base;
+    let SnapshotJob {
+        slot: base,
+        mut machine,
+        mut clock,
+    } = base;
     for slot in (base.0 + 1..=chosen.0).map(Slot) {
         let (_, entry, _) = read(reader, slot)?;
         let moved = clock.observe(&entry);
@@ -59,7 +63,8 @@ pub(super) fn accepted(reader: &Reader, chosen: Slot, last: Slot) -> Result<Abov
 fn read(reader: &Reader, slot: Slot) -> Result<(Ballot, Entry, bool), Refusal> {
     records::read(reader, slot)?.ok_or_else(|| {
         let (first, last) = (reader.first_slot(), reader.last_slot());
-        let message = format!("slot {slot} of the log, which holds {first} to {last}, is unreadable");
+        let message =
+            format!("slot {slot} of the log, which holds {first} to {last}, is unreadable");
         Refusal::damaged(message)
     })
 }

@@ -15,7 +15,9 @@ impl Engine {
             self.requests.on_placed(id, slot, stamp_ms, self.ballot);
         }
         for (id, reject) in std::mem::take(&mut self.outbox.rejects) {
-            let Some(carried) = self.requests.take_rejected(id) else { continue };
+            let Some(carried) = self.requests.take_rejected(id) else {
+                continue;
+            };
             for origin in carried.origins() {
                 self.finish_request(origin, self.refusal(&reject), out);
             }
@@ -45,12 +47,21 @@ impl Engine {
         }
         if let Some(from) = self.backlog.ask(self.core.settled()) {
             let (upto, max_bytes) = (self.core.settled(), self.options.limits.backlog_bytes);
-            out.load_log.push(paxos::LoadLog { to: self.id(), from, upto, max_bytes });
+            out.load_log.push(paxos::LoadLog {
+                to: self.id(),
+                from,
+                upto,
+                max_bytes,
+            });
         }
     }
 
     fn apply(&mut self, now: MonoTime, slot: Slot, entry: &Entry, out: &mut Output) {
-        assert_eq!(slot.0, self.applied.0 + 1, "entries are applied in slot order");
+        assert_eq!(
+            slot.0,
+            self.applied.0 + 1,
+            "entries are applied in slot order"
+        );
         let moved = self.clock.observe(entry);
         self.applied = slot;
         let own = self.requests.take_placed(slot, entry.birth());
@@ -59,7 +70,8 @@ impl Engine {
             self.compare_settings();
             out.notes.append(&mut self.notes);
         }
-        out.effects.extend(effects.files.into_iter().map(Effect::File));
+        out.effects
+            .extend(effects.files.into_iter().map(Effect::File));
         out.events.extend(effects.events);
         self.answer(now, slot, own, moved.counts, effects.replies, out);
         self.snapshots.on_applied(slot, &self.machine, &self.clock);
@@ -79,10 +91,16 @@ impl Engine {
         }
         match self.requests.answer(slot, own, counts, replies, out) {
             None => {}
-            Some(Unanswered { stamp_ms, carried: Carried::Command { origin, key } }) => {
+            Some(Unanswered {
+                stamp_ms,
+                carried: Carried::Command { origin, key },
+            }) => {
                 self.wait(origin, key, stamp_ms, out);
             }
-            Some(Unanswered { carried: Carried::Health { origin, since }, .. }) => {
+            Some(Unanswered {
+                carried: Carried::Health { origin, since },
+                ..
+            }) => {
                 let commit_us = now.0.saturating_sub(since.0);
                 self.finish_request(origin, ResponseBody::Health { commit_us }, out);
             }
@@ -168,7 +186,9 @@ pub fn apply_entry(
             Ok(settings) => Applied::Settings(settings),
             Err(_) => Applied::Time,
         },
-        EntryKind::LeaderStart if moved.counts => Applied::LeaderStart { grace_ms: grace(&payload) },
+        EntryKind::LeaderStart if moved.counts => Applied::LeaderStart {
+            grace_ms: grace(&payload),
+        },
         EntryKind::LeaderStart | EntryKind::Config | EntryKind::Time | EntryKind::Noop => {
             Applied::Time
         }
@@ -178,5 +198,7 @@ pub fn apply_entry(
 
 /// The grace in a `LeaderStart`; none if it is not there.
 fn grace(payload: &[u8]) -> u64 {
-    payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    payload
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

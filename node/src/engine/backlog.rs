@@ -40,7 +40,11 @@ impl Backlog {
 
     /// Takes the next chosen entry. Says whether it is the first to be dropped.
     pub(super) fn push(&mut self, slot: Slot, entry: Entry) -> bool {
-        assert_eq!(slot, self.chosen.next(), "chosen entries come without a gap");
+        assert_eq!(
+            slot,
+            self.chosen.next(),
+            "chosen entries come without a gap"
+        );
         self.chosen = slot;
         let fits = self.bytes + entry.size_bytes() <= self.bytes_max || self.queue.is_empty();
         if self.spilled.is_none() && fits {
@@ -70,7 +74,9 @@ impl Backlog {
 
     /// What the log had. What was not settled when it was asked is not believed.
     pub(super) fn on_loaded(&mut self, first: Slot, entries: Vec<Entry>) {
-        let Some(settled) = self.asked.take() else { return };
+        let Some(settled) = self.asked.take() else {
+            return;
+        };
         if self.spilled != Some(first) || !self.queue.is_empty() {
             return;
         }
@@ -98,23 +104,36 @@ mod tests {
     use super::*;
 
     fn entry(text: &str) -> Entry {
-        Entry::new(EntryKind::App, Ballot::new(1, NodeId(1)), 0, 0, text.as_bytes())
+        Entry::new(
+            EntryKind::App,
+            Ballot::new(1, NodeId(1)),
+            0,
+            0,
+            text.as_bytes(),
+        )
     }
 
     fn drain(backlog: &mut Backlog) -> Vec<u64> {
-        std::iter::from_fn(|| backlog.pop()).map(|(slot, _)| slot.0).collect()
+        std::iter::from_fn(|| backlog.pop())
+            .map(|(slot, _)| slot.0)
+            .collect()
     }
 
     /// Three fit; the rest is read back, each slot only once it is settled.
     #[test]
     fn what_is_dropped_is_read_back_in_order() {
         let mut backlog = Backlog::new(3 * entry("x").size_bytes(), Slot(0));
-        let dropped: Vec<bool> =
-            (1..=6).map(|slot| backlog.push(Slot(slot), entry("x"))).collect();
+        let dropped: Vec<bool> = (1..=6)
+            .map(|slot| backlog.push(Slot(slot), entry("x")))
+            .collect();
         assert_eq!(dropped, [false, false, false, true, false, false]);
         assert_eq!(drain(&mut backlog), [1, 2, 3]);
 
-        assert_eq!(backlog.ask(Slot(3)), None, "slot 4 may show an older value still");
+        assert_eq!(
+            backlog.ask(Slot(3)),
+            None,
+            "slot 4 may show an older value still"
+        );
         assert_eq!(backlog.ask(Slot(4)), Some(Slot(4)));
         assert_eq!(backlog.ask(Slot(4)), None, "it was asked");
         // The log may give more than is known to be right.

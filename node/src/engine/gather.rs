@@ -25,7 +25,12 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn new(interval_us: u64) -> Gather {
-        Gather { interval_us, waiting: Vec::new(), last: None, busy: false }
+        Gather {
+            interval_us,
+            waiting: Vec::new(),
+            last: None,
+            busy: false,
+        }
     }
 
     /// Adds one attempt, of at most [`BEATS_MAX`] beats.

@@ -12,7 +12,10 @@ use super::{ConnId, Effect, Engine, FileRead, Now, Origin, Output};
 
 impl Engine {
     pub(super) fn on_client(&mut self, now: Now, conn: ConnId, request: Request, out: &mut Output) {
-        let origin = Origin { conn, request: request.id };
+        let origin = Origin {
+            conn,
+            request: request.id,
+        };
         if let Some(reason) = self.too_much(conn) {
             out.reply(origin, ResponseBody::Unavailable { reason });
             return;
@@ -36,10 +39,16 @@ impl Engine {
         let limits = &self.options.limits;
         if on_connection >= limits.per_connection {
             let limit = limits.per_connection;
-            return Some(format!("{limit} requests are open on this connection, the most there may be"));
+            return Some(format!(
+                "{limit} requests are open on this connection, the most there may be"
+            ));
         }
-        (in_all >= limits.in_all)
-            .then(|| format!("{} requests are open here, the most there may be", limits.in_all))
+        (in_all >= limits.in_all).then(|| {
+            format!(
+                "{} requests are open here, the most there may be",
+                limits.in_all
+            )
+        })
     }
 
     /// Why this replica takes no command now.
@@ -47,16 +56,27 @@ impl Engine {
         if self.role != Role::Leader {
             return Some(self.not_leader());
         }
-        self.shutting_down.map(|_| ResponseBody::Unavailable { reason: "shutting down".to_owned() })
+        self.shutting_down.map(|_| ResponseBody::Unavailable {
+            reason: "shutting down".to_owned(),
+        })
     }
 
-    fn on_command(&mut self, origin: Origin, bytes: Bytes, out: &mut Output) -> Option<ResponseBody> {
+    fn on_command(
+        &mut self,
+        origin: Origin,
+        bytes: Bytes,
+        out: &mut Output,
+    ) -> Option<ResponseBody> {
         if let Some(closed) = self.closed() {
             return Some(closed);
         }
         let command = match Command::decode(&bytes) {
             Ok(command) => command,
-            Err(error) => return Some(ResponseBody::Bad { reason: error.to_string() }),
+            Err(error) => {
+                return Some(ResponseBody::Bad {
+                    reason: error.to_string(),
+                });
+            }
         };
         if self.disk_low && adds_work(&command) {
             let reason = "the disk of the log is nearly full".to_owned();
@@ -64,7 +84,10 @@ impl Engine {
         }
         let key = match command {
             Command::KeepAlive { beats } if beats.is_empty() || beats.len() > BEATS_MAX => {
-                let reason = format!("{} keep-alives in one request, 1 to {BEATS_MAX} may be", beats.len());
+                let reason = format!(
+                    "{} keep-alives in one request, 1 to {BEATS_MAX} may be",
+                    beats.len()
+                );
                 return Some(ResponseBody::Bad { reason });
             }
             Command::KeepAlive { beats } => {
@@ -72,7 +95,9 @@ impl Engine {
                 return None;
             }
             Command::Open { nonce, .. } => Key::Nonce(nonce),
-            Command::Session { session, seq, op, .. } => {
+            Command::Session {
+                session, seq, op, ..
+            } => {
                 if matches!(op, Op::Acquire { .. })
                     && let Some(position) = self.machine.waiting_position(session, seq)
                 {
@@ -107,7 +132,11 @@ impl Engine {
     ) -> Option<ResponseBody> {
         let query = match Query::decode(bytes) {
             Ok(query) => query,
-            Err(error) => return Some(ResponseBody::Bad { reason: error.to_string() }),
+            Err(error) => {
+                return Some(ResponseBody::Bad {
+                    reason: error.to_string(),
+                });
+            }
         };
         let read = PendingRead { origin, query };
         if stale {
@@ -132,7 +161,13 @@ impl Engine {
         let PendingRead { origin, query } = read;
         let slot = self.applied;
         match self.machine.query(&query) {
-            Answer::ReadPlan { id, name, offset, len, file_len } => {
+            Answer::ReadPlan {
+                id,
+                name,
+                offset,
+                len,
+                file_len,
+            } => {
                 if self.requests.close(origin) {
                     out.effects.push(Effect::ReadFile(FileRead {
                         origin,
@@ -147,7 +182,14 @@ impl Engine {
             }
             answer => {
                 let bytes = Bytes::from(answer.encode());
-                self.finish_request(origin, ResponseBody::Answer { slot: slot.0, bytes }, out);
+                self.finish_request(
+                    origin,
+                    ResponseBody::Answer {
+                        slot: slot.0,
+                        bytes,
+                    },
+                    out,
+                );
             }
         }
     }
@@ -157,7 +199,11 @@ impl Engine {
         if let Some(closed) = self.closed() {
             return Some(closed);
         }
-        self.enqueue(Carried::Health { origin, since: now }, EntryKind::Time, Bytes::new());
+        self.enqueue(
+            Carried::Health { origin, since: now },
+            EntryKind::Time,
+            Bytes::new(),
+        );
         None
     }
 
@@ -174,10 +220,22 @@ impl Engine {
         if to == self.id() {
             return Some(ResponseBody::Done);
         }
-        if !self.options.core.membership.members.iter().any(|member| member.node == to) {
-            return Some(ResponseBody::Bad { reason: format!("replica {} is no member", to.0) });
+        if !self
+            .options
+            .core
+            .membership
+            .members
+            .iter()
+            .any(|member| member.node == to)
+        {
+            return Some(ResponseBody::Bad {
+                reason: format!("replica {} is no member", to.0),
+            });
         }
-        self.transfers.push((origin, MonoTime(now.mono.0 + 2 * self.options.core.election_us)));
+        self.transfers.push((
+            origin,
+            MonoTime(now.mono.0 + 2 * self.options.core.election_us),
+        ));
         self.step(now, paxos::Input::Admin(Admin::Transfer { to }), out);
         None
     }
@@ -207,7 +265,10 @@ fn adds_work(command: &Command) -> bool {
         Command::Open { .. } => true,
         Command::KeepAlive { .. } => false,
         Command::Session { op, .. } => {
-            matches!(op, Op::Acquire { .. } | Op::Append { .. } | Op::CreateFile { .. })
+            matches!(
+                op,
+                Op::Acquire { .. } | Op::Append { .. } | Op::CreateFile { .. }
+            )
         }
     }
 }

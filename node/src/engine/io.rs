@@ -218,7 +218,13 @@ impl Output {
     }
 
     pub(super) fn reply(&mut self, origin: Origin, body: net::ResponseBody) {
-        let response = net::Response { id: origin.request, body };
-        self.effects.push(Effect::Reply { conn: origin.conn, response });
+        let response = net::Response {
+            id: origin.request,
+            body,
+        };
+        self.effects.push(Effect::Reply {
+            conn: origin.conn,
+            response,
+        });
     }
 }

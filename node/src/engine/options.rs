@@ -57,7 +57,10 @@ pub struct SnapshotPolicy {
 
 impl Default for SnapshotPolicy {
     fn default() -> SnapshotPolicy {
-        SnapshotPolicy { log_bytes: 128 << 20, slot_multiple: 64 }
+        SnapshotPolicy {
+            log_bytes: 128 << 20,
+            slot_multiple: 64,
+        }
     }
 }
 

@@ -41,7 +41,8 @@ impl Reads {
             return None;
         }
         self.next_id += 1;
-        self.asked.insert(self.next_id, std::mem::take(&mut self.batch));
+        self.asked
+            .insert(self.next_id, std::mem::take(&mut self.batch));
         Some(self.next_id)
     }
 

@@ -10,7 +10,10 @@ use super::{Engine, FileRead};
 impl Engine {
     /// How this replica stands. Addresses, `log_bytes` and `files_checked` are the driver's to fill in.
     pub fn status(&self) -> Status {
-        Status { state_hash: self.machine.state_hash(), ..self.status_without_hash() }
+        Status {
+            state_hash: self.machine.state_hash(),
+            ..self.status_without_hash()
+        }
     }
 
     /// [`Engine::status`] but for `state_hash`, which takes a walk over the whole state: a driver has a
@@ -36,7 +39,12 @@ impl Engine {
     /// The replicas, ascending by id. Their addresses are the driver's to fill in.
     pub fn members(&self) -> Vec<MemberInfo> {
         let members = self.options.core.membership.members.iter();
-        members.map(|member| MemberInfo { id: member.node.0, ..MemberInfo::default() }).collect()
+        members
+            .map(|member| MemberInfo {
+                id: member.node.0,
+                ..MemberInfo::default()
+            })
+            .collect()
     }
 
     pub(super) fn not_leader(&self) -> ResponseBody {
@@ -47,7 +55,10 @@ impl Engine {
     /// itself, which does not lead.
     pub(super) fn redirect(&self, hint: Option<NodeId>) -> ResponseBody {
         let leader = hint.filter(|hint| *hint != self.id());
-        let leader = leader.map(|leader| Leader { id: leader.0, address: String::new() });
+        let leader = leader.map(|leader| Leader {
+            id: leader.0,
+            address: String::new(),
+        });
         ResponseBody::NotLeader { leader }
     }
 }
@@ -55,9 +66,19 @@ impl Engine {
 impl FileRead {
     /// The answer, once the bytes are read.
     pub fn answer(&self, data: Bytes) -> net::Response {
-        let answer = Answer::Data { offset: self.offset, file_len: self.file_len, data };
-        let body = ResponseBody::Answer { slot: self.slot.0, bytes: Bytes::from(answer.encode()) };
-        net::Response { id: self.origin.request, body }
+        let answer = Answer::Data {
+            offset: self.offset,
+            file_len: self.file_len,
+            data,
+        };
+        let body = ResponseBody::Answer {
+            slot: self.slot.0,
+            bytes: Bytes::from(answer.encode()),
+        };
+        net::Response {
+            id: self.origin.request,
+            body,
+        }
     }
 }
 

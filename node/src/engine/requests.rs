@@ -112,7 +112,9 @@ impl Requests {
 
     /// Counts a request as answered. Says whether anybody still waits for the answer.
     pub(super) fn close(&mut self, origin: Origin) -> bool {
-        let Some(connection) = self.connections.get_mut(&origin.conn) else { return false };
+        let Some(connection) = self.connections.get_mut(&origin.conn) else {
+            return false;
+        };
         connection.open -= 1;
         self.open -= 1;
         if connection.open == 0 {
@@ -123,7 +125,9 @@ impl Requests {
 
     /// Forgets a connection. What it proposed goes its way, with nobody to be told.
     pub(super) fn gone(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.remove(&conn) else { return };
+        let Some(connection) = self.connections.remove(&conn) else {
+            return;
+        };
         self.open -= connection.open;
         for key in connection.waits {
             if let Some(waiters) = self.waiting.get_mut(&key) {
@@ -146,7 +150,15 @@ impl Requests {
     pub(super) fn on_placed(&mut self, id: u64, slot: Slot, stamp_ms: u64, ballot: Ballot) {
         if let Some(carried) = self.proposed.remove(&id) {
             self.slots.insert(id, slot);
-            self.placed.insert(slot, Placed { id, stamp_ms, ballot, carried });
+            self.placed.insert(
+                slot,
+                Placed {
+                    id,
+                    stamp_ms,
+                    ballot,
+                    carried,
+                },
+            );
         }
     }
 
@@ -180,9 +192,14 @@ impl Requests {
         origin: Origin,
         stamp_ms: Option<u64>,
     ) -> bool {
-        let Some(connection) = self.connections.get_mut(&origin.conn) else { return false };
+        let Some(connection) = self.connections.get_mut(&origin.conn) else {
+            return false;
+        };
         connection.waits.insert(key);
-        self.waiting.entry(key).or_default().push(Waiter { origin, stamp_ms });
+        self.waiting
+            .entry(key)
+            .or_default()
+            .push(Waiter { origin, stamp_ms });
         true
     }
 
@@ -192,7 +209,11 @@ impl Requests {
         for connection in self.connections.values_mut() {
             connection.waits.clear();
         }
-        waiting.into_values().flatten().map(|waiter| waiter.origin).collect()
+        waiting
+            .into_values()
+            .flatten()
+            .map(|waiter| waiter.origin)
+            .collect()
     }
 
     /// Sends what applying one entry gave out. `own` is what was placed there; `counts` tells whether
@@ -244,7 +265,13 @@ impl Requests {
         bytes: &Bytes,
         out: &mut Output,
     ) {
-        let Some(Own { stamp_ms, carried: Carried::Command { origin, key } }) = own else { return };
+        let Some(Own {
+            stamp_ms,
+            carried: Carried::Command { origin, key },
+        }) = own
+        else {
+            return;
+        };
         if *key == to {
             self.send(*origin, slot, *stamp_ms, bytes.clone(), out);
             *own = None;
@@ -259,7 +286,13 @@ impl Requests {
         outcome: Outcome,
         out: &mut Output,
     ) {
-        let Some(Own { stamp_ms, carried: Carried::Beats(parts) }) = own else { return };
+        let Some(Own {
+            stamp_ms,
+            carried: Carried::Beats(parts),
+        }) = own
+        else {
+            return;
+        };
         let (stamp_ms, parts) = (*stamp_ms, std::mem::take(parts));
         *own = None;
         let mut beats = match outcome {
@@ -288,7 +321,14 @@ impl Requests {
         out: &mut Output,
     ) {
         if self.close(origin) {
-            out.reply(origin, ResponseBody::Outcome { slot: slot.0, stamp_ms, bytes });
+            out.reply(
+                origin,
+                ResponseBody::Outcome {
+                    slot: slot.0,
+                    stamp_ms,
+                    bytes,
+                },
+            );
         }
     }
 }

@@ -84,9 +84,16 @@ impl SnapshotJob {
         if version != VERSION {
             return Err(PayloadError::Version { found: version });
         }
-        let clock = ClusterClock { time_ms: word(8), leader: Ballot::from_raw(word(16)) };
+        let clock = ClusterClock {
+            time_ms: word(8),
+            leader: Ballot::from_raw(word(16)),
+        };
         let machine = Machine::decode_snapshot(rest).map_err(PayloadError::Machine)?;
-        Ok(SnapshotJob { slot, machine, clock })
+        Ok(SnapshotJob {
+            slot,
+            machine,
+            clock,
+        })
     }
 }
 
@@ -104,13 +111,22 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     pub(super) fn new(policy: SnapshotPolicy, grown: u64) -> Snapshots {
-        Snapshots { policy, grown, held: None, running: false }
+        Snapshots {
+            policy,
+            grown,
+            held: None,
+            running: false,
+        }
     }
 
     /// Counts what the log grows by. Appends that share a commit group are counted as if each had
     /// its own blocks, so this is an upper bound, and so is the log's size.
     pub(super) fn on_append(&mut self, append: &WalAppend) {
-        let records: u64 = append.records.iter().map(|record| 64 + payload_bytes(record)).sum();
+        let records: u64 = append
+            .records
+            .iter()
+            .map(|record| 64 + payload_bytes(record))
+            .sum();
         self.grown += (128 + records).next_multiple_of(4_096);
     }
 
@@ -122,7 +138,11 @@ impl Snapshots {
             return;
         }
         self.grown = 0;
-        self.held = Some(SnapshotJob { slot, machine: machine.clone(), clock: clock.clone() });
+        self.held = Some(SnapshotJob {
+            slot,
+            machine: machine.clone(),
+            clock: clock.clone(),
+        });
     }
 
     /// The frozen state, once the log is durable through its slot: up to `settled`.

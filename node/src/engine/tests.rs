@@ -20,12 +20,25 @@ struct Sole {
 }
 
 fn options() -> EngineOptions {
-    let identity = Identity { cluster: ClusterId(1), node: NodeId(1), disk: DiskId(1) };
-    let member = Member { node: NodeId(1), disk: DiskId(1) };
-    let membership = Membership { epoch: 1, members: vec![member] };
+    let identity = Identity {
+        cluster: ClusterId(1),
+        node: NodeId(1),
+        disk: DiskId(1),
+    };
+    let member = Member {
+        node: NodeId(1),
+        disk: DiskId(1),
+    };
+    let membership = Membership {
+        epoch: 1,
+        members: vec![member],
+    };
     EngineOptions {
         core: paxos::Config::new(identity, membership),
-        settings: Settings { files: 1, ..Settings::default() },
+        settings: Settings {
+            files: 1,
+            ..Settings::default()
+        },
         limits: Limits::default(),
         snapshots: SnapshotPolicy::default(),
         gather_us: 100_000,
@@ -36,7 +49,10 @@ fn options() -> EngineOptions {
 
 impl Sole {
     fn new(options: EngineOptions) -> Sole {
-        let now = Now { mono: MonoTime(1_000_000), wall_ms: 5 };
+        let now = Now {
+            mono: MonoTime(1_000_000),
+            wall_ms: 5,
+        };
         let restored = Restored {
             recovered: Recovered::default(),
             machine: Machine::new(),
@@ -71,9 +87,8 @@ impl Sole {
         self.engine.finish(self.now, &mut self.out);
         for append in std::mem::take(&mut self.out.wal) {
             self.submitted = append.seq;
-            let is_entry = |record: &&paxos::WalRecord| {
-                matches!(record, paxos::WalRecord::Accept { .. })
-            };
+            let is_entry =
+                |record: &&paxos::WalRecord| matches!(record, paxos::WalRecord::Accept { .. });
             self.entries += append.records.iter().filter(is_entry).count();
         }
     }
@@ -93,8 +108,14 @@ impl Sole {
 
     fn ask(&mut self, conn: u64, body: RequestBody) -> u64 {
         self.requests += 1;
-        let request = Request { id: self.requests, body };
-        self.give(Input::Client { conn: ConnId(conn), request });
+        let request = Request {
+            id: self.requests,
+            body,
+        };
+        self.give(Input::Client {
+            conn: ConnId(conn),
+            request,
+        });
         self.requests
     }
 
@@ -115,9 +136,9 @@ impl Sole {
     fn outcomes(&mut self) -> Vec<(u64, Option<u64>, Outcome)> {
         let answers = self.answers().into_iter();
         let outcomes = answers.filter_map(|(id, body)| match body {
-            ResponseBody::Outcome { stamp_ms, bytes, .. } => {
-                Some((id, stamp_ms, Outcome::decode(&bytes).expect("an outcome")))
-            }
+            ResponseBody::Outcome {
+                stamp_ms, bytes, ..
+            } => Some((id, stamp_ms, Outcome::decode(&bytes).expect("an outcome"))),
             _ => None,
         });
         outcomes.collect()
@@ -125,7 +146,14 @@ impl Sole {
 
     fn open(&mut self, conn: u64) -> SessionId {
         let nonce = u128::from(self.requests) + 1;
-        self.command(conn, &Command::Open { nonce, ttl_ms: 0, name: "c".to_owned() });
+        self.command(
+            conn,
+            &Command::Open {
+                nonce,
+                ttl_ms: 0,
+                name: "c".to_owned(),
+            },
+        );
         self.sync();
         match self.outcomes().as_slice() {
             [(_, Some(_), Outcome::Opened { session, .. })] => *session,
@@ -136,17 +164,41 @@ impl Sole {
 
 fn acquire(session: SessionId, seq: u64) -> Command {
     let (lock, mode) = ("l".to_owned(), LockMode::Exclusive);
-    let op = Op::Acquire { lock, lease_ms: None, wait_ms: None, mode };
-    Command::Session { session, seq: Seq(seq), done: Done::default(), op }
+    let op = Op::Acquire {
+        lock,
+        lease_ms: None,
+        wait_ms: None,
+        mode,
+    };
+    Command::Session {
+        session,
+        seq: Seq(seq),
+        done: Done::default(),
+        op,
+    }
 }
 
 fn release(session: SessionId, seq: u64, token: Token) -> Command {
-    let op = Op::Release { lock: "l".to_owned(), token, count: 0 };
-    Command::Session { session, seq: Seq(seq), done: Done::default(), op }
+    let op = Op::Release {
+        lock: "l".to_owned(),
+        token,
+        count: 0,
+    };
+    Command::Session {
+        session,
+        seq: Seq(seq),
+        done: Done::default(),
+        op,
+    }
 }
 
 fn keep_alive(session: SessionId) -> Command {
-    Command::KeepAlive { beats: vec![Beat { session, tokens: Vec::new() }] }
+    Command::KeepAlive {
+        beats: vec![Beat {
+            session,
+            tokens: Vec::new(),
+        }],
+    }
 }
 
 /// Kills t9: the remembered answer comes with the stamp of the entry that carried this attempt.
@@ -160,9 +212,15 @@ fn each_attempt_is_answered_with_its_own_stamp() {
     let second = sole.command(2, &acquire(session, 1));
     sole.sync();
     let outcomes = sole.outcomes();
-    assert_eq!(outcomes.iter().map(|o| o.0).collect::<Vec<_>>(), [first, second]);
+    assert_eq!(
+        outcomes.iter().map(|o| o.0).collect::<Vec<_>>(),
+        [first, second]
+    );
     assert_eq!(outcomes[0].2, outcomes[1].2);
-    assert_eq!(outcomes[0].1.expect("a stamp") + 7, outcomes[1].1.expect("a stamp"));
+    assert_eq!(
+        outcomes[0].1.expect("a stamp") + 7,
+        outcomes[1].1.expect("a stamp")
+    );
 }
 
 /// A place in the queue is found again at no cost; the grant goes to every attempt, each with its stamp.
@@ -172,10 +230,15 @@ fn asking_again_for_a_place_in_the_queue_costs_no_entry() {
     let (holder, waiter) = (sole.open(1), sole.open(2));
     sole.command(1, &acquire(holder, 1));
     sole.sync();
-    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else { panic!("granted") };
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
     let first = sole.command(2, &acquire(waiter, 1));
     sole.sync();
-    assert_eq!(sole.answers(), [(first, ResponseBody::Waiting { position: 1 })]);
+    assert_eq!(
+        sole.answers(),
+        [(first, ResponseBody::Waiting { position: 1 })]
+    );
 
     let entries = sole.entries;
     let second = sole.command(3, &acquire(waiter, 1));
@@ -193,7 +256,11 @@ fn asking_again_for_a_place_in_the_queue_costs_no_entry() {
         .filter(|(_, _, outcome)| matches!(outcome, Outcome::Granted { .. }))
         .map(|(id, stamp, _)| (id, stamp.is_some()))
         .collect();
-    assert_eq!(grants, [(first, true), (second, false)], "and not {lost}, whose client is gone");
+    assert_eq!(
+        grants,
+        [(first, true), (second, false)],
+        "and not {lost}, whose client is gone"
+    );
     assert_eq!(sole.engine.requests.open(ConnId(2)), (0, 0));
 }
 
@@ -234,15 +301,24 @@ fn keep_alives_are_gathered() {
     let before = sole.entries;
     sole.command(1, &keep_alive(a));
     sole.finish();
-    let ids = [sole.command(1, &keep_alive(a)), sole.command(2, &keep_alive(b))];
+    let ids = [
+        sole.command(1, &keep_alive(a)),
+        sole.command(2, &keep_alive(b)),
+    ];
     sole.sync();
-    assert_eq!(sole.outcomes().len(), 1, "the first alone, the others wait for it");
+    assert_eq!(
+        sole.outcomes().len(),
+        1,
+        "the first alone, the others wait for it"
+    );
     sole.sync();
     let shares: Vec<(u64, SessionId)> = sole
         .outcomes()
         .into_iter()
         .map(|(id, stamp, outcome)| match outcome {
-            Outcome::Alive { beats } if stamp.is_some() && beats.len() == 1 => (id, beats[0].session),
+            Outcome::Alive { beats } if stamp.is_some() && beats.len() == 1 => {
+                (id, beats[0].session)
+            }
             other => panic!("not one share: {other:?}"),
         })
         .collect();
@@ -251,7 +327,11 @@ fn keep_alives_are_gathered() {
 
     sole.command(1, &keep_alive(a));
     sole.sync();
-    assert_eq!(sole.outcomes(), [], "the last entry carried several and was a moment ago");
+    assert_eq!(
+        sole.outcomes(),
+        [],
+        "the last entry carried several and was a moment ago"
+    );
     sole.after_ms(100);
     sole.sync();
     assert_eq!(sole.outcomes().len(), 1);
@@ -260,7 +340,11 @@ fn keep_alives_are_gathered() {
 #[test]
 fn too_many_requests_are_refused_at_the_door() {
     let mut options = options();
-    options.limits = Limits { per_connection: 2, in_all: 3, ..Limits::default() };
+    options.limits = Limits {
+        per_connection: 2,
+        in_all: 3,
+        ..Limits::default()
+    };
     let mut sole = Sole::new(options);
     let session = sole.open(1);
     for conn in [1, 1, 1, 2, 2] {
@@ -272,7 +356,11 @@ fn too_many_requests_are_refused_at_the_door() {
         .filter(|(_, body)| matches!(body, ResponseBody::Unavailable { .. }))
         .map(|(id, _)| id)
         .collect();
-    assert_eq!(refused, [4, 6], "the third on one connection, the fourth in all");
+    assert_eq!(
+        refused,
+        [4, 6],
+        "the third on one connection, the fourth in all"
+    );
     sole.sync();
     assert_eq!(sole.outcomes().len(), 3);
     assert_eq!(sole.engine.requests.open(ConnId(1)), (0, 0));
@@ -285,13 +373,19 @@ fn a_low_disk_takes_no_new_work() {
     let session = sole.open(1);
     sole.command(1, &acquire(session, 1));
     sole.sync();
-    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else { panic!("granted") };
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
     sole.give(Input::DiskLow(true));
     sole.command(1, &acquire(session, 2));
-    let [(_, ResponseBody::Unavailable { .. })] = sole.answers()[..] else { panic!("refused") };
+    let [(_, ResponseBody::Unavailable { .. })] = sole.answers()[..] else {
+        panic!("refused")
+    };
     sole.command(1, &release(session, 3, token));
     sole.sync();
-    let [(_, _, Outcome::Released { .. })] = &sole.outcomes()[..] else { panic!("released") };
+    let [(_, _, Outcome::Released { .. })] = &sole.outcomes()[..] else {
+        panic!("released")
+    };
 }
 
 /// A lease ends by itself, when the log is idle: the leader moves time on, and not before.
@@ -323,9 +417,17 @@ fn a_full_disk_stops_applying() {
     sole.give(Input::FilesBlocked(true));
     sole.command(1, &acquire(session, 1));
     sole.sync();
-    let read = Query::LockStatus { lock: "l".to_owned() };
+    let read = Query::LockStatus {
+        lock: "l".to_owned(),
+    };
     let bytes = Bytes::from(read.encode());
-    sole.ask(1, RequestBody::Query { stale: false, bytes });
+    sole.ask(
+        1,
+        RequestBody::Query {
+            stale: false,
+            bytes,
+        },
+    );
     sole.sync();
     assert_eq!(sole.answers(), []);
     sole.give(Input::FilesBlocked(false));
@@ -336,7 +438,10 @@ fn a_full_disk_stops_applying() {
 #[test]
 fn a_snapshot_comes_at_a_multiple_and_reads_back() {
     let mut options = options();
-    options.snapshots = SnapshotPolicy { log_bytes: 1, slot_multiple: 8 };
+    options.snapshots = SnapshotPolicy {
+        log_bytes: 1,
+        slot_multiple: 8,
+    };
     let mut sole = Sole::new(options);
     let session = sole.open(1);
     while sole.engine.applied() < Slot(8) {
@@ -352,7 +457,10 @@ fn a_snapshot_comes_at_a_multiple_and_reads_back() {
     assert_eq!(read.machine.state_hash(), job.machine.state_hash());
     assert_eq!(read.clock, job.clock);
     for len in [0, 23, bytes.len() / 2] {
-        assert!(SnapshotJob::decode(job.slot, &bytes[..len]).is_err(), "{len} bytes");
+        assert!(
+            SnapshotJob::decode(job.slot, &bytes[..len]).is_err(),
+            "{len} bytes"
+        );
     }
 }
 
@@ -371,5 +479,9 @@ fn other_settings_are_told_at_the_start() {
     let mut engine = Engine::new(options, restored, sole.now.mono);
     let mut out = Output::default();
     engine.handle(sole.now, Input::Tick, &mut out);
-    assert!(out.notes.iter().any(|note| matches!(note, Note::SettingsDiffer { .. })));
+    assert!(
+        out.notes
+            .iter()
+            .any(|note| matches!(note, Note::SettingsDiffer { .. }))
+    );
 }

@@ -15,13 +15,23 @@ impl Engine {
         if !self.batch.is_empty() || self.requests.in_flight() > 0 {
             return;
         }
-        let Some(deadline) = self.machine.next_deadline() else { return };
-        let Some(time_ms) = self.core.leader_time_ms(now) else { return };
+        let Some(deadline) = self.machine.next_deadline() else {
+            return;
+        };
+        let Some(time_ms) = self.core.leader_time_ms(now) else {
+            return;
+        };
         if time_ms >= deadline.0 {
             self.enqueue(Carried::Own, EntryKind::Time, Bytes::new());
         } else {
             // A stamp is rounded down to a millisecond, so one more makes sure.
-            self.time_due = Some(now.after((deadline.0 - time_ms).saturating_add(1).saturating_mul(1_000)));
+            self.time_due = Some(
+                now.after(
+                    (deadline.0 - time_ms)
+                        .saturating_add(1)
+                        .saturating_mul(1_000),
+                ),
+            );
         }
     }
 }

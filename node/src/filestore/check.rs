@@ -46,7 +46,9 @@ impl Checker {
 
     /// Puts a file first. Says whether it is still to be verified.
     pub(super) fn prefer(&mut self, id: FileId) -> bool {
-        let Some(at) = self.queue.iter().position(|fact| fact.id == id) else { return false };
+        let Some(at) = self.queue.iter().position(|fact| fact.id == id) else {
+            return false;
+        };
         if at > 0 {
             self.queue.swap(0, at);
             self.start_over();
@@ -63,16 +65,24 @@ impl Checker {
     }
 
     pub(super) fn slice(&mut self, handles: &mut Handles, bytes_max: usize) -> CheckStep {
-        let Some(fact) = self.queue.front().cloned() else { return CheckStep::Idle };
+        let Some(fact) = self.queue.front().cloned() else {
+            return CheckStep::Idle;
+        };
         let mut left = bytes_max.max(1);
         let mut buffer = vec![0; CHUNK_BYTES.min(left)];
         while self.offset < fact.length && left > 0 {
-            let wanted = buffer.len().min(left).min((fact.length - self.offset) as usize);
+            let wanted = buffer
+                .len()
+                .min(left)
+                .min((fact.length - self.offset) as usize);
             let read = handles
                 .get(&path_of(&fact.name))
                 .and_then(|file| file.read_exact_at(&mut buffer[..wanted], self.offset));
             if let Err(error) = read {
-                return damaged(&fact, &format!("cannot be read at byte {}: {error}", self.offset));
+                return damaged(
+                    &fact,
+                    &format!("cannot be read at byte {}: {error}", self.offset),
+                );
             }
             self.hasher.update(&buffer[..wanted]);
             self.offset += wanted as u64;
@@ -83,7 +93,10 @@ impl Checker {
         }
         let found = self.hasher.clone().finalize();
         if found != fact.crc32 {
-            return damaged(&fact, &format!("have crc32 {found:08x} instead of {:08x}", fact.crc32));
+            return damaged(
+                &fact,
+                &format!("have crc32 {found:08x} instead of {:08x}", fact.crc32),
+            );
         }
         self.start_over();
         self.queue.pop_front();

@@ -18,7 +18,11 @@ pub(super) struct Handles {
 
 impl Handles {
     pub(super) fn new(disk: SharedDisk) -> Handles {
-        Handles { disk, open: BTreeMap::new(), uses: 0 }
+        Handles {
+            disk,
+            open: BTreeMap::new(),
+            uses: 0,
+        }
     }
 
     pub(super) fn insert(&mut self, path: &str, file: SharedFile) {

@@ -41,7 +41,12 @@ pub enum Found {
 
 impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FileFact { name, length, crc32, .. } = &self.fact;
+        let FileFact {
+            name,
+            length,
+            crc32,
+            ..
+        } = &self.fact;
         match &self.found {
             Found::Nothing => write!(f, "file {name} is missing, {length} bytes")?,
             Found::Short(found) => {
@@ -75,7 +80,10 @@ impl FileStore {
         let mut faults = Vec::new();
         for fact in facts {
             if let Some(found) = self.fault(fact, inspection) {
-                faults.push(FileFault { fact: fact.clone(), found });
+                faults.push(FileFault {
+                    fact: fact.clone(),
+                    found,
+                });
             }
         }
         Ok(faults)
@@ -113,7 +121,11 @@ impl FileStore {
 
     /// Where a snapshot's file lies now: aside, if it was removed after the snapshot.
     fn path_now(&self, fact: &FileFact) -> String {
-        if self.removed.contains(&fact.id) { removed_path(fact.id) } else { path_of(&fact.name) }
+        if self.removed.contains(&fact.id) {
+            removed_path(fact.id)
+        } else {
+            path_of(&fact.name)
+        }
     }
 
     /// Puts every file back to where the snapshot left it: moves back what was removed since, cuts off
@@ -131,7 +143,9 @@ impl FileStore {
             let path = path_of(&fact.name);
             if self.removed.contains(&fact.id) {
                 let aside = removed_path(fact.id);
-                self.disk.rename(&aside, &path).map_err(failed("move back", &aside))?;
+                self.disk
+                    .rename(&aside, &path)
+                    .map_err(failed("move back", &aside))?;
                 self.removed.remove(&fact.id);
                 moved = true;
             }
@@ -157,7 +171,9 @@ impl FileStore {
     ///
     /// [`FileError::Failed`].
     pub fn is_recheck_due(&self) -> Result<bool, FileError> {
-        self.disk.exists(RECHECK).map_err(failed("look for", RECHECK))
+        self.disk
+            .exists(RECHECK)
+            .map_err(failed("look for", RECHECK))
     }
 
     /// Every byte is verified.
@@ -166,8 +182,12 @@ impl FileStore {
     ///
     /// [`FileError::Failed`].
     pub fn clear_recheck(&self) -> Result<(), FileError> {
-        self.disk.remove(RECHECK).map_err(failed("remove", RECHECK))?;
-        self.disk.sync_dir("").map_err(failed("sync the folder", "."))
+        self.disk
+            .remove(RECHECK)
+            .map_err(failed("remove", RECHECK))?;
+        self.disk
+            .sync_dir("")
+            .map_err(failed("sync the folder", "."))
     }
 
     /// Files that hold data, up to three of them, for a refusal.
@@ -176,8 +196,13 @@ impl FileStore {
     ///
     /// [`FileError::Failed`].
     pub fn names_with_data(&self) -> Result<Vec<String>, FileError> {
-        let listed = self.disk.list(FILES).map_err(failed("list the folder", FILES))?;
-        let with_data = listed.into_iter().filter(|entry| !entry.is_dir && entry.len > 0);
+        let listed = self
+            .disk
+            .list(FILES)
+            .map_err(failed("list the folder", FILES))?;
+        let with_data = listed
+            .into_iter()
+            .filter(|entry| !entry.is_dir && entry.len > 0);
         Ok(with_data.take(3).map(|entry| entry.name).collect())
     }
 

@@ -15,16 +15,33 @@ fn open(disk: &MemDisk) -> FileStore {
 }
 
 fn create(files: &mut FileStore, id: FileId, name: &str) {
-    files.apply(&FileOp::Create { id, name: name.to_owned() }).expect("created");
+    files
+        .apply(&FileOp::Create {
+            id,
+            name: name.to_owned(),
+        })
+        .expect("created");
 }
 
 fn append(files: &mut FileStore, id: FileId, name: &str, offset: u64, text: &'static str) {
     let data = Bytes::from_static(text.as_bytes());
-    files.apply(&FileOp::Write { id, name: name.to_owned(), offset, data }).expect("written");
+    files
+        .apply(&FileOp::Write {
+            id,
+            name: name.to_owned(),
+            offset,
+            data,
+        })
+        .expect("written");
 }
 
 fn remove(files: &mut FileStore, id: FileId, name: &str) {
-    files.apply(&FileOp::Remove { id, name: name.to_owned() }).expect("removed");
+    files
+        .apply(&FileOp::Remove {
+            id,
+            name: name.to_owned(),
+        })
+        .expect("removed");
 }
 
 fn fact(id: FileId, name: &str, content: &str) -> FileFact {
@@ -38,18 +55,35 @@ fn fact(id: FileId, name: &str, content: &str) -> FileFact {
 }
 
 fn content(disk: &MemDisk, name: &str) -> String {
-    let file = disk.open_read(&format!("files/{name}")).expect("the file is there");
+    let file = disk
+        .open_read(&format!("files/{name}"))
+        .expect("the file is there");
     let len = file.len().expect("measured") as usize;
     String::from_utf8(disk.peek(&format!("files/{name}"), 0, len)).expect("text")
 }
 
 fn read(id: FileId, name: &str, offset: u64, len: u32) -> FileRead {
-    let origin = crate::engine::Origin { conn: crate::engine::ConnId(1), request: 1 };
-    FileRead { origin, slot: Slot(9), id, name: name.to_owned(), offset, len, file_len: 9 }
+    let origin = crate::engine::Origin {
+        conn: crate::engine::ConnId(1),
+        request: 1,
+    };
+    FileRead {
+        origin,
+        slot: Slot(9),
+        id,
+        name: name.to_owned(),
+        offset,
+        len,
+        file_len: 9,
+    }
 }
 
 fn job() -> SnapshotJob {
-    SnapshotJob { slot: Slot(8), machine: Machine::new(), clock: ClusterClock::default() }
+    SnapshotJob {
+        slot: Slot(8),
+        machine: Machine::new(),
+        clock: ClusterClock::default(),
+    }
 }
 
 /// Kills mutant f1, a restart without the cut: what was applied after the snapshot would be doubled by
@@ -66,8 +100,15 @@ fn a_restart_cuts_back_to_the_snapshot() {
 
     let mut files = open(&disk);
     let facts = [fact(A, "a", "one")];
-    assert_eq!(files.faults(&facts, Inspection::Checksums).expect("looked at"), []);
-    files.cut_back(&facts, Inspection::Checksums).expect("cut back");
+    assert_eq!(
+        files
+            .faults(&facts, Inspection::Checksums)
+            .expect("looked at"),
+        []
+    );
+    files
+        .cut_back(&facts, Inspection::Checksums)
+        .expect("cut back");
     assert_eq!(content(&disk, "a"), "one");
 }
 
@@ -88,8 +129,15 @@ fn a_removed_file_comes_back_for_the_replay() {
         disk.crash(seed);
         let mut files = open(&disk);
         let facts = [fact(A, "a", "old")];
-        assert_eq!(files.faults(&facts, Inspection::Checksums).expect("looked at"), []);
-        files.cut_back(&facts, Inspection::Checksums).expect("cut back");
+        assert_eq!(
+            files
+                .faults(&facts, Inspection::Checksums)
+                .expect("looked at"),
+            []
+        );
+        files
+            .cut_back(&facts, Inspection::Checksums)
+            .expect("cut back");
         assert_eq!(content(&disk, "a"), "old");
         assert!(files.removed().is_empty());
     }
@@ -104,7 +152,11 @@ fn removed_files_go_when_no_kept_snapshot_names_them() {
     files.keep([fact(A, "a", "")].into_iter());
     remove(&mut files, A, "a");
     files.on_snapshot_saved(&job()).expect("saved");
-    assert_eq!(files.removed().iter().collect::<Vec<_>>(), [&A], "the older one names it");
+    assert_eq!(
+        files.removed().iter().collect::<Vec<_>>(),
+        [&A],
+        "the older one names it"
+    );
     files.on_snapshot_saved(&job()).expect("saved");
     assert!(files.removed().is_empty());
     assert!(disk.list("removed").expect("listed").is_empty());
@@ -122,8 +174,13 @@ fn faults_say_what_is_missing() {
         damage(&disk);
         let files = open(&disk);
         let facts = [fact(A, "a", "some text")];
-        let faults = files.faults(&facts, Inspection::Checksums).expect("looked at");
-        assert_eq!(faults.iter().map(|fault| &fault.found).collect::<Vec<_>>(), [&found]);
+        let faults = files
+            .faults(&facts, Inspection::Checksums)
+            .expect("looked at");
+        assert_eq!(
+            faults.iter().map(|fault| &fault.found).collect::<Vec<_>>(),
+            [&found]
+        );
         let text = faults[0].to_string();
         assert!(text.contains("file a") && text.contains("crc32"), "{text}");
     };
@@ -145,14 +202,22 @@ fn the_background_check_goes_by_what_is_read() {
     create(&mut files, B, "b");
     append(&mut files, B, "b", 0, "second");
     let facts = [fact(A, "a", "first"), fact(B, "b", "second")];
-    files.cut_back(&facts, Inspection::Lengths).expect("cut back");
+    files
+        .cut_back(&facts, Inspection::Lengths)
+        .expect("cut back");
     append(&mut files, B, "b", 6, " and more");
 
-    assert!(matches!(files.read(&read(B, "b", 0, 3)), Err(ReadError::Unchecked)));
+    assert!(matches!(
+        files.read(&read(B, "b", 0, 3)),
+        Err(ReadError::Unchecked)
+    ));
     assert_eq!(files.check_slice(4), CheckStep::Working);
     assert_eq!(files.check_slice(4), CheckStep::Checked(B));
     assert_eq!(files.read(&read(B, "b", 7, 3)).expect("read"), "and");
-    assert!(matches!(files.read(&read(A, "a", 0, 3)), Err(ReadError::Unchecked)));
+    assert!(matches!(
+        files.read(&read(A, "a", 0, 3)),
+        Err(ReadError::Unchecked)
+    ));
     assert!(!files.is_checked());
     assert_eq!(files.check_slice(100), CheckStep::Checked(A));
     assert_eq!(files.check_slice(100), CheckStep::Idle);
@@ -167,10 +232,17 @@ fn damage_found_later_is_remembered() {
     create(&mut files, A, "a");
     append(&mut files, A, "a", 0, "right");
     disk.damage("files/a", 0, b"f");
-    files.cut_back(&[fact(A, "a", "right")], Inspection::Lengths).expect("cut back");
+    files
+        .cut_back(&[fact(A, "a", "right")], Inspection::Lengths)
+        .expect("cut back");
     assert!(!files.is_recheck_due().expect("looked for"));
-    let CheckStep::Damaged(text) = files.check_slice(100) else { panic!("damage is found") };
-    assert!(text.contains("file a") && text.contains("first 5 bytes"), "{text}");
+    let CheckStep::Damaged(text) = files.check_slice(100) else {
+        panic!("damage is found")
+    };
+    assert!(
+        text.contains("file a") && text.contains("first 5 bytes"),
+        "{text}"
+    );
     assert!(open(&disk).is_recheck_due().expect("looked for"));
 }
 
@@ -182,7 +254,12 @@ fn a_full_disk_is_told_from_a_broken_one() {
     create(&mut files, A, "a");
     disk.limit_room(Some(2));
     let data = Bytes::from_static(b"text");
-    let op = FileOp::Write { id: A, name: "a".to_owned(), offset: 0, data };
+    let op = FileOp::Write {
+        id: A,
+        name: "a".to_owned(),
+        offset: 0,
+        data,
+    };
     assert!(matches!(files.apply(&op), Err(FileError::Full { .. })));
     disk.limit_room(None);
     files.apply(&op).expect("written");

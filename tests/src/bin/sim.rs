@@ -37,7 +37,12 @@ fn main() -> ExitCode {
         None => flags.from..flags.from.saturating_add(flags.seeds),
     };
     let started = Instant::now();
-    let mut total = Summary { hash: 0, slots: 0, simulated_us: 0, marks: Marks::default() };
+    let mut total = Summary {
+        hash: 0,
+        slots: 0,
+        simulated_us: 0,
+        marks: Marks::default(),
+    };
     let count = seeds.end - seeds.start;
     for seed in seeds {
         match run(seed, flags.twice) {
@@ -53,7 +58,11 @@ fn main() -> ExitCode {
 }
 
 fn run(seed: u64, twice: bool) -> Result<Summary, Box<Failure>> {
-    if twice { sim::run_twice(seed) } else { sim::run(seed) }
+    if twice {
+        sim::run_twice(seed)
+    } else {
+        sim::run(seed)
+    }
 }
 
 fn add(total: &mut Summary, summary: &Summary) {

@@ -157,7 +157,9 @@ impl Client {
 
     /// Every section that ever began, for the final check.
     pub fn sections(&self) -> impl Iterator<Item = &Section> {
-        self.sections.iter().chain(self.guard.as_ref().map(|guard| &guard.section))
+        self.sections
+            .iter()
+            .chain(self.guard.as_ref().map(|guard| &guard.section))
     }
 
     /// Begins nothing new from now on, but ends what it has begun.
@@ -178,7 +180,10 @@ impl Client {
 
     /// Whether no call but a keep-alive is under way, and no lock held.
     pub fn is_idle(&self) -> bool {
-        self.calls.values().all(|call| matches!(call.what, What::Beat)) && self.guard.is_none()
+        self.calls
+            .values()
+            .all(|call| matches!(call.what, What::Beat))
+            && self.guard.is_none()
     }
 
     /// Makes one more commit, whatever else goes on.
@@ -198,7 +203,11 @@ impl Client {
             None if self.stopped => None,
             None => Some(self.idle_until),
         };
-        let next = [retry, beat, script].into_iter().flatten().min().unwrap_or(i64::MAX);
+        let next = [retry, beat, script]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(i64::MAX);
         next.max(self.paused_until)
     }
 
@@ -208,12 +217,20 @@ impl Client {
             return;
         }
         self.expire_belief(now);
-        let due: Vec<u64> =
-            self.calls.iter().filter(|(_, call)| call.retry_at <= now).map(|(id, _)| *id).collect();
+        let due: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.retry_at <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             self.attempt(id, now, true);
         }
-        if self.session.as_ref().is_some_and(|session| session.beat_at <= now) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.beat_at <= now)
+        {
             self.beat(now);
         }
         self.script(now);
@@ -222,7 +239,9 @@ impl Client {
     /// An answer to an attempt.
     pub fn on_response(&mut self, now: i64, request: u64, body: ResponseBody) {
         self.expire_belief(now);
-        let Some(&(id, sent_at)) = self.attempts.get(&request) else { return };
+        let Some(&(id, sent_at)) = self.attempts.get(&request) else {
+            return;
+        };
         match body {
             ResponseBody::Waiting { .. } => {
                 if let Some(call) = self.calls.get_mut(&id) {
@@ -230,7 +249,9 @@ impl Client {
                     call.retry_at = now + self.dice.between(300, 1_000) as i64 * 1_000;
                 }
             }
-            ResponseBody::NotLeader { leader: Some(leader) } => {
+            ResponseBody::NotLeader {
+                leader: Some(leader),
+            } => {
                 self.target = usize::from(leader.id) - 1;
                 let pause = self.dice.between(0, 20 * MS) as i64;
                 self.retry(id, request, now + pause);
@@ -238,7 +259,9 @@ impl Client {
             ResponseBody::NotLeader { leader: None }
             | ResponseBody::Unavailable { .. }
             | ResponseBody::Unknown { .. } => self.on_broken(now, request),
-            ResponseBody::Outcome { stamp_ms, bytes, .. } => {
+            ResponseBody::Outcome {
+                stamp_ms, bytes, ..
+            } => {
                 self.anchor(sent_at, stamp_ms);
                 let outcome = Outcome::decode(&bytes).expect("the history has checked it");
                 self.on_outcome(now, id, outcome);
@@ -255,7 +278,9 @@ impl Client {
 
     /// The connection of an attempt broke, or nobody could take it.
     pub fn on_broken(&mut self, now: i64, request: u64) {
-        let Some(&(id, _)) = self.attempts.get(&request) else { return };
+        let Some(&(id, _)) = self.attempts.get(&request) else {
+            return;
+        };
         self.target = (self.target + 1) % self.replicas;
         let pause = self.dice.between(5 * MS, 100 * MS) as i64;
         self.retry(id, request, now + pause);
@@ -273,7 +298,9 @@ impl Client {
     fn attempt(&mut self, id: u64, now: i64, again: bool) {
         self.next_request += 1;
         let request = self.next_request;
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         if again && !call.waiting && self.dice.permille(300) {
             self.target = (self.target + 1) % self.replicas;
         }
@@ -283,10 +310,18 @@ impl Client {
         self.attempts.insert(request, (id, now));
         let (body, what) = (call.body.clone(), call.what.clone());
         let stale = matches!(what, What::Query(_, true));
-        let replica =
-            if stale { self.dice.between(0, self.replicas as u64 - 1) as usize } else { self.target };
+        let replica = if stale {
+            self.dice.between(0, self.replicas as u64 - 1) as usize
+        } else {
+            self.target
+        };
         let request = Request { id: request, body };
-        self.acts.push(Act::Send { replica, request, call: (self.index, id), what });
+        self.acts.push(Act::Send {
+            replica,
+            request,
+            call: (self.index, id),
+            what,
+        });
     }
 
     fn start(&mut self, now: i64, id: u64, what: What, body: RequestBody, op: Option<Op>) {
@@ -311,7 +346,14 @@ impl Client {
     fn open(&mut self, now: i64, name: String) {
         let nonce = u128::from(self.dice.word()) << 64 | u128::from(self.dice.word());
         let ttl_ms = self.dice.between(self.term_ms.0, self.term_ms.1);
-        let body = Bytes::from(Command::Open { nonce, ttl_ms, name }.encode());
+        let body = Bytes::from(
+            Command::Open {
+                nonce,
+                ttl_ms,
+                name,
+            }
+            .encode(),
+        );
         let id = self.other_call();
         self.start(now, id, What::Open(nonce), RequestBody::Command(body), None);
         self.opening = true;
@@ -322,17 +364,31 @@ impl Client {
         let seq = session.next_seq;
         session.next_seq += 1;
         let (id, done) = (session.id, session.done.clone());
-        let command = Command::Session { session: id, seq: Seq(seq), done, op: op.clone() };
+        let command = Command::Session {
+            session: id,
+            seq: Seq(seq),
+            done,
+            op: op.clone(),
+        };
         let body = RequestBody::Command(Bytes::from(command.encode()));
         self.start(now, seq, What::Command(id, Seq(seq)), body, Some(op));
         Some(seq)
     }
 
     fn beat(&mut self, now: i64) {
-        let Some(session) = &mut self.session else { return };
+        let Some(session) = &mut self.session else {
+            return;
+        };
         session.beat_at = now + session.ttl_ms as i64 * 1_000 / 3;
-        let tokens = self.guard.iter().map(|guard| (guard.lock.clone(), guard.token)).collect();
-        let beats = vec![Beat { session: session.id, tokens }];
+        let tokens = self
+            .guard
+            .iter()
+            .map(|guard| (guard.lock.clone(), guard.token))
+            .collect();
+        let beats = vec![Beat {
+            session: session.id,
+            tokens,
+        }];
         // An older keep-alive says nothing that this one does not.
         let old: Vec<u64> = self
             .calls
@@ -372,8 +428,12 @@ impl Client {
 
     /// The client's own deadline for its lock, from what it was told last of lease and session.
     fn believe(&mut self, now: i64) {
-        let (Some(session), Some(guard)) = (&self.session, &mut self.guard) else { return };
-        let (Some(anchor), Some(_)) = (session.anchor, guard.until) else { return };
+        let (Some(session), Some(guard)) = (&self.session, &mut self.guard) else {
+            return;
+        };
+        let (Some(anchor), Some(_)) = (session.anchor, guard.until) else {
+            return;
+        };
         let deadline_ms = guard.deadline_ms.min(session.deadline_ms) as i64;
         let until = (anchor + deadline_ms * 1_000 * KEEP_PERCENT) / 100 - MARGIN_US;
         if until <= now {
@@ -381,13 +441,19 @@ impl Client {
         }
         guard.until = Some(until);
         let (lock, token) = (guard.lock.clone(), guard.token.0);
-        self.acts.push(Act::Believe { lock, token, until_us: Some(until) });
+        self.acts.push(Act::Believe {
+            lock,
+            token,
+            until_us: Some(until),
+        });
     }
 
     /// Past its own deadline the lock is lost for the client, whatever the service thinks.
     fn expire_belief(&mut self, now: i64) {
         if let Some(guard) = &mut self.guard
-            && guard.until.is_some_and(|until| until != i64::MIN && until <= now)
+            && guard
+                .until
+                .is_some_and(|until| until != i64::MIN && until <= now)
         {
             guard.until = None;
         }
@@ -397,7 +463,11 @@ impl Client {
         if let Some(guard) = &mut self.guard {
             guard.until = None;
             let (lock, token) = (guard.lock.clone(), guard.token.0);
-            self.acts.push(Act::Believe { lock, token, until_us: None });
+            self.acts.push(Act::Believe {
+                lock,
+                token,
+                until_us: None,
+            });
         }
     }
 
@@ -425,7 +495,14 @@ impl Client {
             return self.lose_session(now);
         }
         match (call.op, outcome) {
-            (None, Outcome::Opened { session, ttl_ms, deadline }) => {
+            (
+                None,
+                Outcome::Opened {
+                    session,
+                    ttl_ms,
+                    deadline,
+                },
+            ) => {
                 self.opening = false;
                 if self.session.is_none() {
                     self.session = Some(Session {
@@ -447,14 +524,20 @@ impl Client {
 
     fn on_alive(&mut self, now: i64, beats: Vec<statemachine::BeatAnswer>) {
         for beat in beats {
-            let Some(session) = &mut self.session else { return };
+            let Some(session) = &mut self.session else {
+                return;
+            };
             if session.id != beat.session {
                 continue;
             }
-            let Ok(state) = beat.result else { return self.lose_session(now) };
+            let Ok(state) = beat.result else {
+                return self.lose_session(now);
+            };
             session.deadline_ms = session.deadline_ms.max(state.deadline.0);
             for lock in state.locks {
-                let Some(guard) = &mut self.guard else { continue };
+                let Some(guard) = &mut self.guard else {
+                    continue;
+                };
                 if guard.token == lock.token {
                     match lock.deadline {
                         Some(deadline) => guard.deadline_ms = guard.deadline_ms.max(deadline.0),
@@ -468,7 +551,12 @@ impl Client {
 
     fn on_command_outcome(&mut self, now: i64, id: u64, op: Op, outcome: Outcome) {
         match (op, outcome) {
-            (Op::Acquire { lock, .. }, Outcome::Granted { token, deadline, .. }) => {
+            (
+                Op::Acquire { lock, .. },
+                Outcome::Granted {
+                    token, deadline, ..
+                },
+            ) => {
                 self.acquiring = None;
                 self.hold(now, lock, token, deadline.0);
             }
@@ -486,7 +574,14 @@ impl Client {
             (Op::Renew { .. }, Outcome::Renewed { deadline }) => self.told(now, deadline.0),
             (Op::Release { token, .. }, outcome) if self.holds(token) => {
                 let applied = matches!(outcome, Outcome::Released { .. });
-                self.end(now, if applied { Fate::Applied } else { Fate::Discarded });
+                self.end(
+                    now,
+                    if applied {
+                        Fate::Applied
+                    } else {
+                        Fate::Discarded
+                    },
+                );
             }
             (Op::Abort { token, .. }, _) if self.holds(token) => self.end(now, Fate::Discarded),
             (Op::Close, Outcome::Closed) => {
@@ -498,7 +593,9 @@ impl Client {
     }
 
     fn holds(&self, token: Token) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.token == token)
+        self.guard
+            .as_ref()
+            .is_some_and(|guard| guard.token == token)
     }
 
     fn hold(&mut self, now: i64, lock: String, token: Token, deadline_ms: u64) {
@@ -512,7 +609,11 @@ impl Client {
             token,
             deadline_ms: 0,
             until: Some(i64::MIN),
-            section: Section { name, appends: Vec::new(), fate: Fate::Discarded },
+            section: Section {
+                name,
+                appends: Vec::new(),
+                fate: Fate::Discarded,
+            },
             left: self.dice.between(0, 5) as u32,
             next_place: 1,
             in_flight: BTreeMap::new(),
@@ -530,7 +631,9 @@ impl Client {
 
     fn on_appended(&mut self, now: i64, id: u64, outcome: Outcome) {
         let Some(guard) = &mut self.guard else { return };
-        let Some((file, place)) = guard.in_flight.remove(&id) else { return };
+        let Some((file, place)) = guard.in_flight.remove(&id) else {
+            return;
+        };
         match outcome {
             Outcome::Appended { deadline, .. } => {
                 guard.section.appends.push((file, place));
@@ -541,7 +644,13 @@ impl Client {
                 // Its place is free for another append; here the section simply ends.
                 guard.left = 0;
                 let lock = guard.lock.clone();
-                self.command(now, Op::CreateFile { file, guard: Some(lock) });
+                self.command(
+                    now,
+                    Op::CreateFile {
+                        file,
+                        guard: Some(lock),
+                    },
+                );
                 self.end_section(now, true);
             }
             _ => self.end_section(now, true),
@@ -587,7 +696,11 @@ impl Client {
     }
 
     fn rest(&mut self, now: i64) {
-        let long = if self.dice.permille(100) { 300 * MS } else { 10 * MS };
+        let long = if self.dice.permille(100) {
+            300 * MS
+        } else {
+            10 * MS
+        };
         self.idle_until = now + self.dice.between(0, long) as i64;
     }
 
@@ -629,14 +742,22 @@ impl Client {
             _ => None,
         };
         let lease_ms = Some(self.dice.between(self.term_ms.0, self.term_ms.1));
-        let op = Op::Acquire { lock, lease_ms, wait_ms, mode: LockMode::Exclusive };
+        let op = Op::Acquire {
+            lock,
+            lease_ms,
+            wait_ms,
+            mode: LockMode::Exclusive,
+        };
         self.acquiring = self.command(now, op);
     }
 
     /// Now and then a waiter loses patience. From then on no grant of that acquire counts: the cancel may
     /// have given it back already.
     fn maybe_cancel(&mut self, now: i64, id: u64) {
-        let waits = self.calls.get(&id).is_some_and(|call| now - call.born_at > 700_000);
+        let waits = self
+            .calls
+            .get(&id)
+            .is_some_and(|call| now - call.born_at > 700_000);
         if (waits && self.dice.permille(300)) || self.stopped {
             if self.dice.permille(500) {
                 // Given up before, so that the cancel itself says so.
@@ -653,7 +774,10 @@ impl Client {
     fn churn(&mut self, now: i64) {
         let file = format!("temp_{}", self.dice.between(0, 1));
         let op = if self.dice.permille(500) {
-            Op::CreateFile { file, guard: Some(lock_name(0)) }
+            Op::CreateFile {
+                file,
+                guard: Some(lock_name(0)),
+            }
         } else {
             Op::RemoveFile { file }
         };
@@ -665,14 +789,30 @@ impl Client {
         let file = self.file_of(&lock);
         let query = match self.dice.between(0, 5) {
             0 => Query::LockStatus { lock },
-            1 => Query::Read { file, offset: self.dice.between(0, 40), len: 1_000 },
+            1 => Query::Read {
+                file,
+                offset: self.dice.between(0, 40),
+                len: 1_000,
+            },
             2 => Query::Stat { file },
-            3 => Query::Sessions { after: None, limit: 10 },
-            4 => Query::Files { after: None, limit: 10 },
-            _ => Query::CheckToken { lock, token: Token(self.dice.between(1, 50)) },
+            3 => Query::Sessions {
+                after: None,
+                limit: 10,
+            },
+            4 => Query::Files {
+                after: None,
+                limit: 10,
+            },
+            _ => Query::CheckToken {
+                lock,
+                token: Token(self.dice.between(1, 50)),
+            },
         };
         let stale = self.dice.permille(200);
-        let body = RequestBody::Query { stale, bytes: Bytes::from(query.encode()) };
+        let body = RequestBody::Query {
+            stale,
+            bytes: Bytes::from(query.encode()),
+        };
         let id = self.other_call();
         self.start(now, id, What::Query(query, stale), body, None);
     }
@@ -709,7 +849,11 @@ impl Client {
         let (lock, token) = (guard.lock.clone(), guard.token);
         let place = guard.next_place;
         let file = self.file_of(&lock);
-        let filler = if self.dice.permille(50) { self.dice.between(100, 6_000) } else { 0 };
+        let filler = if self.dice.permille(50) {
+            self.dice.between(100, 6_000)
+        } else {
+            0
+        };
         let pause = match self.dice.between(0, 19) {
             0 => self.dice.between(0, self.term_ms.1 * MS),
             1..5 => self.dice.between(0, 30 * MS),
@@ -720,7 +864,13 @@ impl Client {
         guard.left -= 1;
         guard.next_place += 1;
         guard.idle_until = now + pause as i64;
-        let op = Op::Append { lock, token, place, file: file.clone(), data };
+        let op = Op::Append {
+            lock,
+            token,
+            place,
+            file: file.clone(),
+            data,
+        };
         if let Some(id) = self.command(now, op)
             && let Some(guard) = &mut self.guard
         {
@@ -729,7 +879,10 @@ impl Client {
         if self.dice.permille(50)
             && let Some(guard) = &self.guard
         {
-            let op = Op::Renew { lock: guard.lock.clone(), token: guard.token };
+            let op = Op::Renew {
+                lock: guard.lock.clone(),
+                token: guard.token,
+            };
             self.command(now, op);
         }
     }
@@ -759,7 +912,11 @@ impl Client {
 }
 
 fn lock_name(index: usize) -> String {
-    if index == 0 { "default".to_owned() } else { format!("lock_{index}") }
+    if index == 0 {
+        "default".to_owned()
+    } else {
+        format!("lock_{index}")
+    }
 }
 
 /// Adds a number to the ranges of what is done.
@@ -791,6 +948,12 @@ mod tests {
         for id in [3, 1, 5, 2, 7, 6] {
             mark_done(&mut done, id);
         }
-        assert_eq!(done, Done { below: 3, also: vec![(5, 7)] });
+        assert_eq!(
+            done,
+            Done {
+                below: 3,
+                also: vec![(5, 7)]
+            }
+        );
     }
 }

@@ -12,13 +12,26 @@ use super::network::ToClient;
 #[derive(Debug)]
 pub enum Event {
     /// An input reaches a replica's process.
-    Deliver { replica: usize, life: u64, input: Input },
+    Deliver {
+        replica: usize,
+        life: u64,
+        input: Input,
+    },
     /// A message reaches a replica over a connection that may be gone by then.
-    Message { from: usize, to: usize, link: u64, message: paxos::Message },
+    Message {
+        from: usize,
+        to: usize,
+        link: u64,
+        message: paxos::Message,
+    },
     /// A replica works off what reached it.
     Run { replica: usize, life: u64 },
     /// A replica asked to be woken.
-    Wake { replica: usize, life: u64, wake: u64 },
+    Wake {
+        replica: usize,
+        life: u64,
+        wake: u64,
+    },
     /// A replica's disk has finished a commit group.
     LogDone { replica: usize, life: u64 },
     /// A replica makes the snapshot that it was handed.
@@ -40,7 +53,11 @@ pub enum Event {
     /// The cut directions carry messages again.
     Mend,
     /// A client's request reaches a replica.
-    Request { replica: usize, conn: u64, request: net::Request },
+    Request {
+        replica: usize,
+        conn: u64,
+        request: net::Request,
+    },
     /// Something reaches a client.
     ToClient { client: usize, what: ToClient },
     /// A client does what is due.
@@ -91,11 +108,17 @@ impl Agenda {
     /// Adds an event.
     pub fn add(&mut self, at_us: u64, event: Event) {
         self.count += 1;
-        self.heap.push(Reverse(Item { at_us, number: self.count, event }));
+        self.heap.push(Reverse(Item {
+            at_us,
+            number: self.count,
+            event,
+        }));
     }
 
     /// Takes out the next event and its time.
     pub fn next(&mut self) -> Option<(u64, Event)> {
-        self.heap.pop().map(|Reverse(item)| (item.at_us, item.event))
+        self.heap
+            .pop()
+            .map(|Reverse(item)| (item.at_us, item.event))
     }
 }

@@ -62,9 +62,17 @@ impl fmt::Display for Failure {
         for line in &self.trace {
             writeln!(f, "{line}")?;
         }
-        writeln!(f, "seed {}: check {} failed", self.seed, self.violation.check)?;
+        writeln!(
+            f,
+            "seed {}: check {} failed",
+            self.seed, self.violation.check
+        )?;
         writeln!(f, "{}", self.violation.detail)?;
-        write!(f, "repeat: cargo run -p tests --bin sim -- --seed {}", self.seed)
+        write!(
+            f,
+            "repeat: cargo run -p tests --bin sim -- --seed {}",
+            self.seed
+        )
     }
 }
 
@@ -78,7 +86,11 @@ pub fn run(seed: u64) -> Result<Summary, Box<Failure>> {
         (Ok(summary), _) => Ok(summary),
         (Err(violation), _) => {
             let (_, trace) = attempt(seed, true);
-            Err(Box::new(Failure { seed, violation, trace }))
+            Err(Box::new(Failure {
+                seed,
+                violation,
+                trace,
+            }))
         }
     }
 }
@@ -94,7 +106,14 @@ pub fn run_twice(seed: u64) -> Result<Summary, Box<Failure>> {
         return Ok(first);
     }
     let detail = format!("hash {:016x}, then {:016x}", first.hash, second.hash);
-    Err(Box::new(Failure { seed, violation: Violation { check: "D1", detail }, trace: Vec::new() }))
+    Err(Box::new(Failure {
+        seed,
+        violation: Violation {
+            check: "D1",
+            detail,
+        },
+        trace: Vec::new(),
+    }))
 }
 
 fn attempt(seed: u64, verbose: bool) -> (Result<Summary, Violation>, Vec<String>) {
@@ -106,7 +125,10 @@ fn attempt(seed: u64, verbose: bool) -> (Result<Summary, Violation>, Vec<String>
     let verdict = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Violation { check: "panic", detail: text.unwrap_or_default() })
+        Err(Violation {
+            check: "panic",
+            detail: text.unwrap_or_default(),
+        })
     });
     let trace = world.trace.tail().cloned().collect();
     let summary = Summary {

@@ -22,7 +22,8 @@ impl World {
         self.agenda.add(at_us, Event::Nemesis);
         let fault = *self.dice.pick(&self.plan.faults);
         let replica = self.victim();
-        self.trace.line(self.now_us, format_args!("fault {fault:?} at r{replica}"));
+        self.trace
+            .line(self.now_us, format_args!("fault {fault:?} at r{replica}"));
         match fault {
             Fault::Crash => self.kill(replica),
             Fault::CrashAll => self.kill_all(),
@@ -40,7 +41,9 @@ impl World {
             Fault::Full => self.fill(replica),
             Fault::SyncError => {
                 let place = *self.dice.pick(&["wal/", "files/", "snapshots/"]);
-                self.replicas[replica].disk.inject(DiskFault::once(place, Operation::Sync));
+                self.replicas[replica]
+                    .disk
+                    .inject(DiskFault::once(place, Operation::Sync));
             }
             Fault::ClientPause => {
                 let client = self.dice.between(0, self.client_count() as u64 - 1) as usize;
@@ -67,7 +70,11 @@ impl World {
                 return;
             }
             let power_fails = self.dice.permille(600);
-            self.marks.hit(if power_fails { "power failure" } else { "process killed" });
+            self.marks.hit(if power_fails {
+                "power failure"
+            } else {
+                "process killed"
+            });
             self.crash(replica, power_fails);
         }
     }
@@ -88,7 +95,8 @@ impl World {
             target.paused_until = Some(self.now_us + for_us);
             let life = target.life;
             self.marks.hit("process paused");
-            self.agenda.add(self.now_us + for_us, Event::Resume { replica, life });
+            self.agenda
+                .add(self.now_us + for_us, Event::Resume { replica, life });
         }
     }
 
@@ -105,11 +113,14 @@ impl World {
                 // Hears nobody.
                 2 => directions.push((other, replica)),
                 // Cut off from some.
-                _ if self.dice.permille(500) => directions.extend([(replica, other), (other, replica)]),
+                _ if self.dice.permille(500) => {
+                    directions.extend([(replica, other), (other, replica)])
+                }
                 _ => {}
             }
         }
-        self.marks.hit(["isolated", "mute", "deaf", "partial cut"][shape as usize]);
+        self.marks
+            .hit(["isolated", "mute", "deaf", "partial cut"][shape as usize]);
         self.network.cut(directions);
         let for_us = self.dice.between(20 * MS, 6 * self.plan.election_us);
         self.agenda.add(self.now_us + for_us, Event::Mend);
@@ -189,20 +200,23 @@ impl World {
 
     pub(super) fn mark_event(&mut self, event: &MachineEvent) {
         let text = format!("{event:?}");
-        self.marks.hit(match text.split([' ', '{', '(']).next().unwrap_or("") {
-            "LeaseExpired" => "lease expired",
-            "SessionExpired" => "session expired",
-            "DedupHit" => "dedup hit",
-            "Queued" => "queued",
-            "Granted" => "granted",
-            "Refused" => "refused",
-            _ => "other event",
-        });
+        self.marks
+            .hit(match text.split([' ', '{', '(']).next().unwrap_or("") {
+                "LeaseExpired" => "lease expired",
+                "SessionExpired" => "session expired",
+                "DedupHit" => "dedup hit",
+                "Queued" => "queued",
+                "Granted" => "granted",
+                "Refused" => "refused",
+                _ => "other event",
+            });
     }
 
     pub(super) fn mark_answer(&mut self, body: &ResponseBody) {
         self.marks.hit(match body {
-            ResponseBody::Outcome { stamp_ms: Some(_), .. } => "outcome with stamp",
+            ResponseBody::Outcome {
+                stamp_ms: Some(_), ..
+            } => "outcome with stamp",
             ResponseBody::Outcome { stamp_ms: None, .. } => "outcome without stamp",
             ResponseBody::Waiting { .. } => "told to wait",
             ResponseBody::Answer { .. } => "read answered",

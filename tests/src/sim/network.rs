@@ -67,7 +67,11 @@ impl Network {
     /// How long something takes to arrive.
     pub fn latency(&mut self) -> u64 {
         let base = self.dice.between(self.latency_us.0, self.latency_us.1);
-        if self.dice.permille(self.slow_permille) { base * self.dice.between(10, 100) } else { base }
+        if self.dice.permille(self.slow_permille) {
+            base * self.dice.between(10, 100)
+        } else {
+            base
+        }
     }
 
     /// When each copy of something between a client and a replica arrives.
@@ -134,7 +138,9 @@ impl Network {
 
     /// Whether this is the connection that stands.
     pub fn stands(&self, a: usize, b: usize, number: u64) -> bool {
-        self.links.get(&pair(a, b)).is_some_and(|link| link.stands && link.number == number)
+        self.links
+            .get(&pair(a, b))
+            .is_some_and(|link| link.stands && link.number == number)
     }
 
     /// Whether what was sent over a broken connection arrives all the same.

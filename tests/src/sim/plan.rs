@@ -116,8 +116,10 @@ impl Plan {
         let election_us = *dice.pick(&[150 * MS, 300 * MS, 500 * MS]);
         let term_ms = *dice.pick(&[(300, 600), (500, 1_500), (1_000, 3_000)]);
         let quiet = dice.permille(100);
-        let faults: Vec<Fault> =
-            ALL_FAULTS.into_iter().filter(|_| !quiet && dice.permille(450)).collect();
+        let faults: Vec<Fault> = ALL_FAULTS
+            .into_iter()
+            .filter(|_| !quiet && dice.permille(450))
+            .collect();
         let busy = *dice.pick(&[40 * MS, 150 * MS, 400 * MS]);
         Plan {
             seed,

@@ -30,7 +30,10 @@ impl Clock {
     /// A clock up to `ppm_max` millionths off.
     pub fn draw(dice: &mut Dice, ppm_max: u64) -> Clock {
         let ppm = dice.between(0, 2 * ppm_max) as i64 - ppm_max as i64;
-        Clock { ppm, offset_us: dice.between(1_000_000, 1_000_000_000) as i64 }
+        Clock {
+            ppm,
+            offset_us: dice.between(1_000_000, 1_000_000_000) as i64,
+        }
     }
 
     /// What it shows.
@@ -140,7 +143,10 @@ impl Replica {
     /// What its clocks show.
     pub fn now(&self, real_us: u64) -> Now {
         let mono = MonoTime(self.clock.local(real_us) as u64);
-        Now { mono, wall_ms: 1_800_000_000_000 + real_us / 1_000 }
+        Now {
+            mono,
+            wall_ms: 1_800_000_000_000 + real_us / 1_000,
+        }
     }
 
     fn environment(&self) -> Environment {
@@ -169,13 +175,23 @@ impl Replica {
         let folder = boot::open_folder(disk.clone(), self.config.node, self.environment())?;
         let promised_before = folder.meta().promised;
         let booted = boot::boot(folder, disk, &self.config, self.now(real_us).mono)?;
-        let Booted { engine, writer, files, report } = booted;
+        let Booted {
+            engine,
+            writer,
+            files,
+            report,
+        } = booted;
         let chosen = report.applied;
         let accepted = read_accepted(&writer, chosen);
-        let submitted =
-            accepted.iter().map(|(slot, _, entry, _)| (*slot, entry.clone())).collect();
+        let submitted = accepted
+            .iter()
+            .map(|(slot, _, entry, _)| (*slot, entry.clone()))
+            .collect();
         let promised = engine.core().status().promised;
-        assert!(promised.raw() >= promised_before, "the superblock's promise counts");
+        assert!(
+            promised.raw() >= promised_before,
+            "the superblock's promise counts"
+        );
         self.process = Some(Box::new(Process {
             engine,
             writer,
@@ -212,7 +228,11 @@ impl Replica {
         if let Some(process) = self.process.take() {
             self.cut_off(*process, dice);
         }
-        if power_fails { self.disk.crash(dice.word()) } else { self.disk.kill() }
+        if power_fails {
+            self.disk.crash(dice.word())
+        } else {
+            self.disk.kill()
+        }
     }
 
     /// Most often at the very write of the group, which leaves it torn.
@@ -220,7 +240,11 @@ impl Replica {
         if !dice.permille(750) {
             return;
         }
-        let calls = if dice.permille(600) { 1 } else { dice.between(2, 8) };
+        let calls = if dice.permille(600) {
+            1
+        } else {
+            dice.between(2, 8)
+        };
         self.disk.halt_at(self.disk.calls() + calls);
         if let Some(group) = process.log_busy.take() {
             let _ = process.commit(group);
@@ -249,16 +273,26 @@ impl Replica {
 impl Process {
     /// Writes a commit group.
     pub fn commit(&mut self, group: Vec<WalAppend>) -> Result<(), wal::Error> {
-        let commit_slot = group.iter().map(|append| append.commit.0).max().unwrap_or(0);
-        let records: Vec<wal::Record> =
-            group.into_iter().flat_map(|append| append.records).map(records::to_wal).collect();
+        let commit_slot = group
+            .iter()
+            .map(|append| append.commit.0)
+            .max()
+            .unwrap_or(0);
+        let records: Vec<wal::Record> = group
+            .into_iter()
+            .flat_map(|append| append.records)
+            .map(records::to_wal)
+            .collect();
         self.writer.commit(&records, commit_slot)
     }
 
     /// Makes a snapshot as the server does, but at one time.
     pub fn save_snapshot(&mut self, disk: &MemDisk, job: &SnapshotJob) -> Result<Input, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        self.files.sync_set().run().map_err(|error: FileError| text(&error))?;
+        self.files
+            .sync_set()
+            .run()
+            .map_err(|error: FileError| text(&error))?;
         let mut payload = Vec::new();
         job.encode(&mut payload).map_err(|error| text(&error))?;
         let header = SnapshotHeader {
@@ -268,9 +302,16 @@ impl Process {
         };
         let saved = wal::snapshot::save(disk, &header, &mut payload.as_slice())
             .map_err(|error| text(&error))?;
-        self.writer.snapshot_saved(saved).map_err(|error| text(&error))?;
-        self.files.on_snapshot_saved(job).map_err(|error| text(&error))?;
-        Ok(Input::SnapshotSaved { slot: job.slot, meta: records::snapshot_meta(&saved) })
+        self.writer
+            .snapshot_saved(saved)
+            .map_err(|error| text(&error))?;
+        self.files
+            .on_snapshot_saved(job)
+            .map_err(|error| text(&error))?;
+        Ok(Input::SnapshotSaved {
+            slot: job.slot,
+            meta: records::snapshot_meta(&saved),
+        })
     }
 }
 
@@ -306,6 +347,8 @@ pub fn config(index: usize, plan: &super::plan::Plan) -> BootConfig {
     config.peer_window_bytes = plan.peer_window_bytes;
     config.limits.backlog_bytes = plan.backlog_bytes;
     config.check_at_once_bytes = plan.check_at_once_bytes;
-    config.log = wal::Options { segment_bytes: plan.segment_bytes };
+    config.log = wal::Options {
+        segment_bytes: plan.segment_bytes,
+    };
     config
 }

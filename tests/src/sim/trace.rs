@@ -20,13 +20,19 @@ pub struct Trace {
 impl Trace {
     /// An empty trace.
     pub fn new(verbose: bool) -> Trace {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, verbose, tail: VecDeque::new() }
+        Trace {
+            hash: 0xcbf2_9ce4_8422_2325,
+            verbose,
+            tail: VecDeque::new(),
+        }
     }
 
     /// Takes numbers into the hash (FNV-1a, by words).
     pub fn mix(&mut self, words: &[u64]) {
         for word in words {
-            self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+            self.hash = (self.hash ^ word)
+                .wrapping_mul(0x0000_0100_0000_01b3)
+                .rotate_left(23);
         }
     }
 
@@ -36,7 +42,8 @@ impl Trace {
             if self.tail.len() == TAIL {
                 self.tail.pop_front();
             }
-            self.tail.push_back(format!("{:>12.6} {what}", now_us as f64 / 1e6));
+            self.tail
+                .push_back(format!("{:>12.6} {what}", now_us as f64 / 1e6));
         }
     }
 

@@ -112,7 +112,11 @@ impl World {
             members.push((NodeId(replica.index as u16 + 1), DiskId(disk)));
         }
         let cluster = u128::from(self.dice.word()) | 1;
-        let record = BirthRecord { cluster, name: "sim".to_owned(), members };
+        let record = BirthRecord {
+            cluster,
+            name: "sim".to_owned(),
+            members,
+        };
         for replica in &mut self.replicas {
             replica.bear(&record).map_err(refused)?;
         }
@@ -137,29 +141,49 @@ impl World {
     /// Runs to the end.
     pub fn run(&mut self) -> Verdict {
         while !self.done {
-            let Some((at_us, event)) = self.agenda.next() else { break };
+            let Some((at_us, event)) = self.agenda.next() else {
+                break;
+            };
             self.now_us = at_us;
             self.step(event)?;
         }
-        ensure(self.done, "liveness", || "nothing is left to happen".to_owned())
+        ensure(self.done, "liveness", || {
+            "nothing is left to happen".to_owned()
+        })
     }
 
     fn step(&mut self, event: Event) -> Verdict {
         match event {
-            Event::Deliver { replica, life, input } => {
+            Event::Deliver {
+                replica,
+                life,
+                input,
+            } => {
                 if self.is_alive(replica, life) {
                     self.deliver(replica, input);
                 }
                 Ok(())
             }
-            Event::Message { from, to, link, message } => {
+            Event::Message {
+                from,
+                to,
+                link,
+                message,
+            } => {
                 self.on_message(from, to, link, message);
                 Ok(())
             }
             Event::Run { replica, life } => self.on_run(replica, life),
-            Event::Wake { replica, life, wake } => {
+            Event::Wake {
+                replica,
+                life,
+                wake,
+            } => {
                 let counts = self.is_alive(replica, life)
-                    && self.replicas[replica].process.as_ref().is_some_and(|p| p.wake == wake);
+                    && self.replicas[replica]
+                        .process
+                        .as_ref()
+                        .is_some_and(|p| p.wake == wake);
                 if counts {
                     self.run_soon(replica);
                 }
@@ -168,7 +192,11 @@ impl World {
             Event::LogDone { replica, life } => self.on_log_done(replica, life),
             Event::Snapshot { replica, life } => self.on_snapshot(replica, life),
             Event::RetryEffects { replica, life } => {
-                if self.is_alive(replica, life) { self.carry_out(replica) } else { Ok(()) }
+                if self.is_alive(replica, life) {
+                    self.carry_out(replica)
+                } else {
+                    Ok(())
+                }
             }
             Event::CheckFiles { replica, life } => self.on_check_files(replica, life),
             Event::Housekeep { replica, life } => self.on_housekeep(replica, life),
@@ -192,7 +220,11 @@ impl World {
                 self.network.mend();
                 Ok(())
             }
-            Event::Request { replica, conn, request } => {
+            Event::Request {
+                replica,
+                conn,
+                request,
+            } => {
                 self.on_request(replica, conn, request);
                 Ok(())
             }
@@ -233,14 +265,21 @@ impl World {
 
     fn run_soon(&mut self, replica: usize) {
         let target = &mut self.replicas[replica];
-        let Some(process) = &mut target.process else { return };
+        let Some(process) = &mut target.process else {
+            return;
+        };
         if process.run_due || target.paused_until.is_some() {
             return;
         }
         process.run_due = true;
-        let wait = if self.dice.permille(250) { self.dice.between(1, 300) } else { 0 };
+        let wait = if self.dice.permille(250) {
+            self.dice.between(1, 300)
+        } else {
+            0
+        };
         let life = target.life;
-        self.agenda.add(self.now_us + wait, Event::Run { replica, life });
+        self.agenda
+            .add(self.now_us + wait, Event::Run { replica, life });
     }
 
     fn on_run(&mut self, replica: usize, life: u64) -> Verdict {
@@ -248,7 +287,11 @@ impl World {
             return Ok(());
         }
         if self.replicas[replica].paused_until.is_some() {
-            self.replicas[replica].process.as_mut().expect("alive").run_due = false;
+            self.replicas[replica]
+                .process
+                .as_mut()
+                .expect("alive")
+                .run_due = false;
             return Ok(());
         }
         let out = self.replicas[replica].run(self.now_us);
@@ -260,12 +303,24 @@ impl World {
     fn schedule_wake(&mut self, replica: usize) {
         let now_us = self.now_us;
         let target = &mut self.replicas[replica];
-        let Some(process) = &mut target.process else { return };
+        let Some(process) = &mut target.process else {
+            return;
+        };
         let next = process.engine.next_wake();
-        let at_us = target.clock.real(next.0.min(i64::MAX as u64 / 4) as i64).max(now_us + 1);
+        let at_us = target
+            .clock
+            .real(next.0.min(i64::MAX as u64 / 4) as i64)
+            .max(now_us + 1);
         process.wake += 1;
         let (life, wake) = (target.life, process.wake);
-        self.agenda.add(at_us, Event::Wake { replica, life, wake });
+        self.agenda.add(
+            at_us,
+            Event::Wake {
+                replica,
+                life,
+                wake,
+            },
+        );
     }
 
     /// Does what the engine wants, in the order of the server's driver.
@@ -276,14 +331,18 @@ impl World {
         self.watch(replica, &out)?;
         for note in &out.notes {
             self.mark_note(note);
-            self.trace.line(self.now_us, format_args!("r{replica} {note:?}"));
+            self.trace
+                .line(self.now_us, format_args!("r{replica} {note:?}"));
         }
         for envelope in std::mem::take(&mut out.sends) {
             for peer in &envelope.to {
                 self.send(replica, usize::from(peer.0) - 1, &envelope.message);
             }
         }
-        let target = self.replicas[replica].process.as_mut().expect("it has just run");
+        let target = self.replicas[replica]
+            .process
+            .as_mut()
+            .expect("it has just run");
         target.log_queue.extend(out.wal);
         target.effects.extend(out.effects);
         self.start_log(replica);
@@ -293,16 +352,31 @@ impl World {
             return Ok(());
         }
         for wanted in out.load_log {
-            let target = self.replicas[replica].process.as_mut().expect("it has just run");
-            let input = records::load(&target.writer.reader(), wanted).map_err(|error| {
-                Violation { check: "R3", detail: format!("replica {replica}: {error}") }
-            })?;
+            let target = self.replicas[replica]
+                .process
+                .as_mut()
+                .expect("it has just run");
+            let input =
+                records::load(&target.writer.reader(), wanted).map_err(|error| Violation {
+                    check: "R3",
+                    detail: format!("replica {replica}: {error}"),
+                })?;
             let at_us = self.now_us + self.dice.between(50, 5 * MS);
             self.marks.hit("log read back");
-            self.agenda.add(at_us, Event::Deliver { replica, life, input });
+            self.agenda.add(
+                at_us,
+                Event::Deliver {
+                    replica,
+                    life,
+                    input,
+                },
+            );
         }
         if let Some(job) = out.snapshot {
-            let target = self.replicas[replica].process.as_mut().expect("it has just run");
+            let target = self.replicas[replica]
+                .process
+                .as_mut()
+                .expect("it has just run");
             target.snapshot = Some(job);
             let at_us = self.now_us + self.dice.between(MS, 200 * MS);
             self.agenda.add(at_us, Event::Snapshot { replica, life });
@@ -315,13 +389,17 @@ impl World {
 
     /// Everything that the checks want to know of a batch, before anybody else learns of it.
     fn watch(&mut self, replica: usize, out: &Output) -> Verdict {
-        let target = self.replicas[replica].process.as_mut().expect("it has just run");
+        let target = self.replicas[replica]
+            .process
+            .as_mut()
+            .expect("it has just run");
         let status = target.engine.core().status();
         self.votes.on_chosen_known(replica, status.chosen);
         for append in &out.wal {
             for record in &append.records {
                 self.votes.on_submitted(replica, record)?;
-                if let WalRecord::Accept { slot, entry, .. } | WalRecord::Chosen { slot, entry } = record
+                if let WalRecord::Accept { slot, entry, .. } | WalRecord::Chosen { slot, entry } =
+                    record
                 {
                     if entry.birth().node().0 as usize == replica + 1 {
                         self.history.on_stamped(self.now_us, *slot, entry);
@@ -346,12 +424,24 @@ impl World {
                 check: "R4",
                 detail: format!("replica {replica} applied slot {slot}, never handed to its log"),
             })?;
-            self.trace.mix(&[replica as u64, slot.0, entry.stamp_ms(), entry.birth().raw()]);
-            self.trace.line(self.now_us, format_args!("r{replica} applied {slot} {:?}", Short(&entry)));
+            self.trace.mix(&[
+                replica as u64,
+                slot.0,
+                entry.stamp_ms(),
+                entry.birth().raw(),
+            ]);
+            self.trace.line(
+                self.now_us,
+                format_args!("r{replica} applied {slot} {:?}", Short(&entry)),
+            );
             self.history.on_applied(&self.votes, slot, &entry)?;
-            let target = self.replicas[replica].process.as_ref().expect("it has just run");
+            let target = self.replicas[replica]
+                .process
+                .as_ref()
+                .expect("it has just run");
             if slot == applied {
-                self.history.check_state(replica, slot, target.engine.machine())?;
+                self.history
+                    .check_state(replica, slot, target.engine.machine())?;
             }
         }
         for event in &out.events {
@@ -361,16 +451,31 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, message: &Message) {
-        let Some(process) = &self.replicas[from].process else { return };
-        let Some(&link) = process.links.get(&to) else { return };
-        self.trace.line(self.now_us, format_args!("r{from} -> r{to} {}", message.name()));
+        let Some(process) = &self.replicas[from].process else {
+            return;
+        };
+        let Some(&link) = process.links.get(&to) else {
+            return;
+        };
+        self.trace.line(
+            self.now_us,
+            format_args!("r{from} -> r{to} {}", message.name()),
+        );
         for at_us in self.network.peer_arrivals(self.now_us, from, to) {
             let message = if self.plan.encode {
                 Message::decode(message.encode()).expect("what was encoded decodes")
             } else {
                 message.clone()
             };
-            self.agenda.add(at_us, Event::Message { from, to, link, message });
+            self.agenda.add(
+                at_us,
+                Event::Message {
+                    from,
+                    to,
+                    link,
+                    message,
+                },
+            );
         }
     }
 
@@ -379,17 +484,30 @@ impl World {
             return;
         }
         let from = NodeId(from as u16 + 1);
-        self.deliver(to, Input::Peer { from, link, message });
+        self.deliver(
+            to,
+            Input::Peer {
+                from,
+                link,
+                message,
+            },
+        );
     }
 
     fn start_log(&mut self, replica: usize) {
         let target = &mut self.replicas[replica];
-        let Some(process) = &mut target.process else { return };
+        let Some(process) = &mut target.process else {
+            return;
+        };
         if process.log_busy.is_some() || process.log_queue.is_empty() {
             return;
         }
         // Everything that waits, or at times only a part.
-        let most = if self.dice.permille(100) { 1 } else { process.log_queue.len() };
+        let most = if self.dice.permille(100) {
+            1
+        } else {
+            process.log_queue.len()
+        };
         process.log_busy = Some(process.log_queue.drain(..most).collect());
         let takes = self.dice.between(self.plan.disk_us.0, self.plan.disk_us.1);
         let at_us = (self.now_us + takes).max(target.stalled_until + takes);
@@ -414,12 +532,15 @@ impl World {
             return Ok(());
         }
         let process = target.process.as_mut().expect("alive");
-        let Some(group) = process.log_busy.take() else { return Ok(()) };
+        let Some(group) = process.log_busy.take() else {
+            return Ok(());
+        };
         if let Err(error) = process.commit(group.clone()) {
             if matches!(error, wal::Error::NoSpace { .. }) {
                 self.marks.hit("log waits for room");
                 process.log_busy = Some(group);
-                self.agenda.add(self.now_us + 50 * MS, Event::LogDone { replica, life });
+                self.agenda
+                    .add(self.now_us + 50 * MS, Event::LogDone { replica, life });
                 return Ok(());
             }
             return self.on_disk_error(replica, &error.to_string());
@@ -441,7 +562,8 @@ impl World {
         if !self.is_alive(replica, life) {
             return Ok(());
         }
-        self.agenda.add(self.now_us + 100 * MS, Event::Housekeep { replica, life });
+        self.agenda
+            .add(self.now_us + 100 * MS, Event::Housekeep { replica, life });
         let hint = self.dice.permille(100);
         let process = self.replicas[replica].process.as_mut().expect("alive");
         if process.log_busy.is_some() {
@@ -459,7 +581,11 @@ impl World {
             return self.on_disk_error(replica, &error.to_string());
         }
         if changed {
-            self.marks.hit(if low { "log disk low" } else { "log disk has room again" });
+            self.marks.hit(if low {
+                "log disk low"
+            } else {
+                "log disk has room again"
+            });
             self.deliver(replica, Input::DiskLow(low));
         }
         Ok(())
@@ -467,10 +593,13 @@ impl World {
 
     /// A write or sync failed: the process ends with exit code 6 and is started again.
     fn on_disk_error(&mut self, replica: usize, error: &str) -> Verdict {
-        ensure(self.plan.has(Fault::SyncError) || self.plan.has(Fault::Full), "disk", || {
-            format!("replica {replica}: the disk failed without an order to: {error}")
-        })?;
-        self.trace.line(self.now_us, format_args!("r{replica} disk error: {error}"));
+        ensure(
+            self.plan.has(Fault::SyncError) || self.plan.has(Fault::Full),
+            "disk",
+            || format!("replica {replica}: the disk failed without an order to: {error}"),
+        )?;
+        self.trace
+            .line(self.now_us, format_args!("r{replica} disk error: {error}"));
         self.marks.hit("process ended by a disk error");
         self.crash(replica, false);
         Ok(())
@@ -479,8 +608,12 @@ impl World {
     /// Carries out effects in order, as far as there is room.
     fn carry_out(&mut self, replica: usize) -> Verdict {
         loop {
-            let Some(process) = &mut self.replicas[replica].process else { return Ok(()) };
-            let Some(effect) = process.effects.pop_front() else { break };
+            let Some(process) = &mut self.replicas[replica].process else {
+                return Ok(());
+            };
+            let Some(effect) = process.effects.pop_front() else {
+                break;
+            };
             match effect {
                 Effect::Reply { conn, response } => self.reply(replica, conn, response),
                 Effect::File(op) => match process.files.apply(&op) {
@@ -499,12 +632,16 @@ impl World {
                         return self.block(replica);
                     }
                     Err(ReadError::Failed(error)) => {
-                        return ensure(false, "S6", || format!("replica {replica}: {error:?} on {read:?}"));
+                        return ensure(false, "S6", || {
+                            format!("replica {replica}: {error:?} on {read:?}")
+                        });
                     }
                 },
             }
         }
-        let Some(process) = &mut self.replicas[replica].process else { return Ok(()) };
+        let Some(process) = &mut self.replicas[replica].process else {
+            return Ok(());
+        };
         if process.blocked {
             process.blocked = false;
             self.deliver(replica, Input::FilesBlocked(false));
@@ -514,8 +651,11 @@ impl World {
 
     fn block(&mut self, replica: usize) -> Verdict {
         let life = self.replicas[replica].life;
-        self.agenda.add(self.now_us + 20 * MS, Event::RetryEffects { replica, life });
-        let Some(process) = &mut self.replicas[replica].process else { return Ok(()) };
+        self.agenda
+            .add(self.now_us + 20 * MS, Event::RetryEffects { replica, life });
+        let Some(process) = &mut self.replicas[replica].process else {
+            return Ok(());
+        };
         if !process.blocked {
             process.blocked = true;
             self.marks.hit("effects wait");
@@ -532,10 +672,13 @@ impl World {
         let process = self.replicas[replica].process.as_mut().expect("alive");
         if !process.effects.is_empty() {
             // The files are behind the state that the snapshot was taken of.
-            self.agenda.add(self.now_us + 20 * MS, Event::Snapshot { replica, life });
+            self.agenda
+                .add(self.now_us + 20 * MS, Event::Snapshot { replica, life });
             return Ok(());
         }
-        let Some(job) = process.snapshot.take() else { return Ok(()) };
+        let Some(job) = process.snapshot.take() else {
+            return Ok(());
+        };
         match process.save_snapshot(&disk, &job) {
             Ok(saved) => {
                 self.marks.hit("snapshot saved");
@@ -554,13 +697,22 @@ impl World {
     }
 
     fn release(&mut self, replica: usize, release: paxos::ReleaseLog) -> Verdict {
-        let process = self.replicas[replica].process.as_mut().expect("it has just run");
-        let removed =
-            process.writer.remove_prefix(release.snapshot.0, release.needed.0, 1 << 40);
+        let process = self.replicas[replica]
+            .process
+            .as_mut()
+            .expect("it has just run");
+        let removed = process
+            .writer
+            .remove_prefix(release.snapshot.0, release.needed.0, 1 << 40);
         match removed {
             Ok(removed) if removed.segments > 0 => {
                 self.marks.hit("log cut");
-                self.deliver(replica, Input::LogTrimmed { first: Slot(removed.first_slot) });
+                self.deliver(
+                    replica,
+                    Input::LogTrimmed {
+                        first: Slot(removed.first_slot),
+                    },
+                );
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -580,7 +732,8 @@ impl World {
             }
             CheckStep::Working | CheckStep::Checked(_) => {}
         }
-        self.agenda.add(self.now_us + 10 * MS, Event::CheckFiles { replica, life });
+        self.agenda
+            .add(self.now_us + 10 * MS, Event::CheckFiles { replica, life });
         Ok(())
     }
 
@@ -610,16 +763,29 @@ impl World {
         }
         self.replicas[replica].disk.halt_at(u64::MAX);
         let life = self.replicas[replica].life;
-        self.trace.mix(&[90, replica as u64, life, found.chosen.0, found.accepted.len() as u64]);
+        self.trace.mix(&[
+            90,
+            replica as u64,
+            life,
+            found.chosen.0,
+            found.accepted.len() as u64,
+        ]);
         self.trace.line(
             self.now_us,
-            format_args!("r{replica} starts: applied {}, {} above", found.chosen, found.accepted.len()),
+            format_args!(
+                "r{replica} starts: applied {}, {} above",
+                found.chosen,
+                found.accepted.len()
+            ),
         );
         self.mark_start(&found);
-        self.votes.on_restart(replica, life, found.promised, found.chosen, &found.accepted)?;
+        self.votes
+            .on_restart(replica, life, found.promised, found.chosen, &found.accepted)?;
         self.check_restored(replica, found.chosen)?;
-        self.agenda.add(self.now_us + MS, Event::CheckFiles { replica, life });
-        self.agenda.add(self.now_us + MS, Event::Housekeep { replica, life });
+        self.agenda
+            .add(self.now_us + MS, Event::CheckFiles { replica, life });
+        self.agenda
+            .add(self.now_us + MS, Event::Housekeep { replica, life });
         self.run_soon(replica);
         Ok(())
     }
@@ -628,7 +794,9 @@ impl World {
         let excused = (self.plan.has(Fault::Full) || self.plan.has(Fault::SyncError))
             && refusal.exit == 6
             && !self.healed;
-        ensure(excused, "boot", || format!("replica {replica} does not start: {refusal}"))?;
+        ensure(excused, "boot", || {
+            format!("replica {replica} does not start: {refusal}")
+        })?;
         self.crash(replica, false);
         Ok(())
     }
@@ -644,8 +812,12 @@ impl World {
             })?;
             self.history.on_applied(&self.votes, slot, &entry)?;
         }
-        let process = self.replicas[replica].process.as_ref().expect("it has just started");
-        self.history.check_state(replica, applied, process.engine.machine())?;
+        let process = self.replicas[replica]
+            .process
+            .as_ref()
+            .expect("it has just started");
+        self.history
+            .check_state(replica, applied, process.engine.machine())?;
         self.check_files(replica)
     }
 
@@ -654,22 +826,28 @@ impl World {
         use wal::storage::Disk as _;
         let target = &self.replicas[replica];
         let process = target.process.as_ref().expect("it runs");
-        self.history.check_files(replica, process.engine.applied(), |name, length| {
-            let file = target
-                .disk
-                .open_read(&format!("files/{name}"))
-                .map_err(|error| format!("replica {replica}: file {name}: {error}"))?;
-            let mut bytes = vec![0; length as usize];
-            let read = file.read_at(&mut bytes, 0).map_err(|error| error.to_string())?;
-            bytes.truncate(read);
-            Ok((bytes, file.len().map_err(|error| error.to_string())?))
-        })
+        self.history
+            .check_files(replica, process.engine.applied(), |name, length| {
+                let file = target
+                    .disk
+                    .open_read(&format!("files/{name}"))
+                    .map_err(|error| format!("replica {replica}: file {name}: {error}"))?;
+                let mut bytes = vec![0; length as usize];
+                let read = file
+                    .read_at(&mut bytes, 0)
+                    .map_err(|error| error.to_string())?;
+                bytes.truncate(read);
+                Ok((bytes, file.len().map_err(|error| error.to_string())?))
+            })
     }
 
     /// A process ends and is started again later; its peers and clients learn of it, or do not.
     pub(super) fn crash(&mut self, replica: usize, power_fails: bool) {
         self.trace.mix(&[91, replica as u64]);
-        self.trace.line(self.now_us, format_args!("r{replica} dies, power fails: {power_fails}"));
+        self.trace.line(
+            self.now_us,
+            format_args!("r{replica} dies, power fails: {power_fails}"),
+        );
         let mut dice = Dice::new(self.dice.word(), 7);
         self.replicas[replica].crash(&mut dice, power_fails);
         for peer in 0..self.replicas.len() {
@@ -677,8 +855,12 @@ impl World {
                 self.tell_down(peer, replica, true);
             }
         }
-        let conns: Vec<(usize, usize)> =
-            self.conns.keys().filter(|(_, at)| *at == replica).copied().collect();
+        let conns: Vec<(usize, usize)> = self
+            .conns
+            .keys()
+            .filter(|(_, at)| *at == replica)
+            .copied()
+            .collect();
         for key in conns {
             self.conns.remove(&key);
         }
@@ -689,13 +871,32 @@ impl World {
 
     /// One end of a broken connection learns of it.
     pub(super) fn tell_down(&mut self, at: usize, peer: usize, reset: bool) {
-        let Some(process) = &mut self.replicas[at].process else { return };
-        let Some(link) = process.links.remove(&peer) else { return };
+        let Some(process) = &mut self.replicas[at].process else {
+            return;
+        };
+        let Some(link) = process.links.remove(&peer) else {
+            return;
+        };
         let life = self.replicas[at].life;
         let lost = !self.network.passes(peer, at);
-        let wait = if lost { self.dice.between(50 * MS, SECOND) } else { self.network.latency() };
-        let input = Input::PeerDown { peer: NodeId(peer as u16 + 1), link, reset: reset && !lost };
-        self.agenda.add(self.now_us + wait, Event::Deliver { replica: at, life, input });
+        let wait = if lost {
+            self.dice.between(50 * MS, SECOND)
+        } else {
+            self.network.latency()
+        };
+        let input = Input::PeerDown {
+            peer: NodeId(peer as u16 + 1),
+            link,
+            reset: reset && !lost,
+        };
+        self.agenda.add(
+            self.now_us + wait,
+            Event::Deliver {
+                replica: at,
+                life,
+                input,
+            },
+        );
     }
 
     fn mesh(&mut self) {
@@ -720,16 +921,34 @@ impl World {
             let hello = process.engine.core().hello(NodeId(at as u16 + 1));
             let peer_id = NodeId(peer as u16 + 1);
             let life = self.replicas[at].life;
-            self.replicas[at].process.as_mut().expect("both run").links.insert(peer, link);
-            let input = Input::PeerUp { peer: peer_id, link, hello };
-            self.agenda.add(at_us, Event::Deliver { replica: at, life, input });
+            self.replicas[at]
+                .process
+                .as_mut()
+                .expect("both run")
+                .links
+                .insert(peer, link);
+            let input = Input::PeerUp {
+                peer: peer_id,
+                link,
+                hello,
+            };
+            self.agenda.add(
+                at_us,
+                Event::Deliver {
+                    replica: at,
+                    life,
+                    input,
+                },
+            );
         }
     }
 
     /// A process that was asked to end does so once it is drained.
     fn end_process(&mut self, replica: usize) -> Verdict {
         let now = self.replicas[replica].now(self.now_us);
-        let Some(process) = &self.replicas[replica].process else { return Ok(()) };
+        let Some(process) = &self.replicas[replica].process else {
+            return Ok(());
+        };
         if !process.ending || !process.engine.is_drained(now.mono) {
             return Ok(());
         }
@@ -761,7 +980,12 @@ impl World {
     fn after_client(&mut self, client: usize) -> Verdict {
         for act in self.clients[client].0.take_acts() {
             match act {
-                Act::Send { replica, request, call, what } => {
+                Act::Send {
+                    replica,
+                    request,
+                    call,
+                    what,
+                } => {
                     let answered = self.history.answered();
                     let floor = *self.floors.entry(call).or_insert(answered);
                     self.trace.line(
@@ -772,17 +996,29 @@ impl World {
                     let conn = self.conn(client, replica);
                     for at_us in self.network.client_arrivals(self.now_us) {
                         let request = request.clone();
-                        self.agenda.add(at_us, Event::Request { replica, conn, request });
+                        self.agenda.add(
+                            at_us,
+                            Event::Request {
+                                replica,
+                                conn,
+                                request,
+                            },
+                        );
                     }
                 }
-                Act::Believe { lock, token, until_us } => {
+                Act::Believe {
+                    lock,
+                    token,
+                    until_us,
+                } => {
                     let until = until_us.map(|until| self.clients[client].1.real(until));
                     self.trace.line(
                         self.now_us,
                         format_args!("c{client} believes in {lock} token {token} until {until:?}"),
                     );
                     self.marks.hit("belief");
-                    self.beliefs.on_belief(self.now_us, &lock, (client, token), until)?;
+                    self.beliefs
+                        .on_belief(self.now_us, &lock, (client, token), until)?;
                 }
             }
         }
@@ -807,7 +1043,14 @@ impl World {
                 let life = self.replicas[replica].life;
                 let input = Input::ClientGone { conn: ConnId(conn) };
                 let at_us = self.now_us + self.network.latency();
-                self.agenda.add(at_us, Event::Deliver { replica, life, input });
+                self.agenda.add(
+                    at_us,
+                    Event::Deliver {
+                        replica,
+                        life,
+                        input,
+                    },
+                );
             }
         }
     }
@@ -827,14 +1070,24 @@ impl World {
             self.agenda.add(at_us, Event::ToClient { client, what });
             return;
         }
-        self.deliver(replica, Input::Client { conn: ConnId(conn), request });
+        self.deliver(
+            replica,
+            Input::Client {
+                conn: ConnId(conn),
+                request,
+            },
+        );
     }
 
     fn reply(&mut self, replica: usize, conn: ConnId, response: net::Response) {
         let client = self.conn_owners[&conn.0];
         self.trace.line(
             self.now_us,
-            format_args!("r{replica} -> c{client} {:x} {}", response.id, name_of(&response.body)),
+            format_args!(
+                "r{replica} -> c{client} {:x} {}",
+                response.id,
+                name_of(&response.body)
+            ),
         );
         for at_us in self.network.client_arrivals(self.now_us) {
             let what = ToClient::Response(response.clone());
@@ -846,7 +1099,9 @@ impl World {
         let now = self.clients[client].1.local(self.now_us);
         let (model, _) = &mut self.clients[client];
         if now < model.paused_until() {
-            let at_us = self.clients[client].1.real(self.clients[client].0.paused_until());
+            let at_us = self.clients[client]
+                .1
+                .real(self.clients[client].0.paused_until());
             self.agenda.add(at_us, Event::ToClient { client, what });
             return Ok(());
         }
@@ -856,9 +1111,12 @@ impl World {
                 if let Some(asked) = self.asked.get(&response.id) {
                     self.history.on_answer(asked, &response.body)?;
                 }
-                self.trace.mix(&[92, client as u64, response.id, self.now_us]);
+                self.trace
+                    .mix(&[92, client as u64, response.id, self.now_us]);
                 self.mark_answer(&response.body);
-                self.clients[client].0.on_response(now, response.id, response.body);
+                self.clients[client]
+                    .0
+                    .on_response(now, response.id, response.body);
             }
         }
         self.after_client(client)
@@ -886,13 +1144,20 @@ impl World {
             self.schedule_client(client, self.now_us);
         }
         // Six election timeouts, each of up to 2E, after everything has restarted.
-        self.agenda.add(self.now_us + 12 * self.plan.election_us + 300 * MS, Event::Judge);
+        self.agenda.add(
+            self.now_us + 12 * self.plan.election_us + 300 * MS,
+            Event::Judge,
+        );
     }
 
     /// First: one leader, and new work is begun. Then: the work is done, all is equal.
     fn judge(&mut self) -> Verdict {
-        let leaders: Vec<usize> = (0..self.replicas.len()).filter(|r| self.leads(*r)).collect();
-        ensure(leaders.len() == 1, "liveness", || format!("{leaders:?} lead: {}", self.describe()))?;
+        let leaders: Vec<usize> = (0..self.replicas.len())
+            .filter(|r| self.leads(*r))
+            .collect();
+        ensure(leaders.len() == 1, "liveness", || {
+            format!("{leaders:?} lead: {}", self.describe())
+        })?;
         if !self.probed {
             self.probed = true;
             for client in 0..self.clients.len() {
@@ -904,24 +1169,37 @@ impl World {
             self.agenda.add(self.now_us + terms, Event::Judge);
             return Ok(());
         }
-        let busy = self.clients.iter().position(|(client, _)| !client.is_idle());
-        ensure(busy.is_none(), "liveness", || format!("client {busy:?} still waits: {}", self.describe()))?;
+        let busy = self
+            .clients
+            .iter()
+            .position(|(client, _)| !client.is_idle());
+        ensure(busy.is_none(), "liveness", || {
+            format!("client {busy:?} still waits: {}", self.describe())
+        })?;
         let last = self.history.last();
         let behind = self.replicas.iter().find(|replica| {
-            replica.process.as_ref().is_none_or(|p| p.engine.applied().0 + 20 < last.0)
+            replica
+                .process
+                .as_ref()
+                .is_none_or(|p| p.engine.applied().0 + 20 < last.0)
         });
         ensure(behind.is_none(), "liveness", || {
-            format!("replica {:?} is behind slot {last}: {}", behind.map(|r| r.index), self.describe())
+            format!(
+                "replica {:?} is behind slot {last}: {}",
+                behind.map(|r| r.index),
+                self.describe()
+            )
         })?;
         for replica in 0..self.replicas.len() {
             self.check_files(replica)?;
         }
         self.check_sections()?;
-        self.marks.hit(if self.history.count(EntryKind::LeaderStart) > 1 {
-            "leader changed"
-        } else {
-            "one leader all along"
-        });
+        self.marks
+            .hit(if self.history.count(EntryKind::LeaderStart) > 1 {
+                "leader changed"
+            } else {
+                "one leader all along"
+            });
         self.done = true;
         Ok(())
     }
@@ -932,10 +1210,17 @@ impl World {
     }
 
     fn check_sections(&self) -> Verdict {
-        let sections: Vec<_> =
-            self.clients.iter().flat_map(|(client, _)| client.sections()).cloned().collect();
-        let files: BTreeMap<String, Vec<u8>> =
-            self.history.files().map(|(name, content)| (name, content.to_vec())).collect();
+        let sections: Vec<_> = self
+            .clients
+            .iter()
+            .flat_map(|(client, _)| client.sections())
+            .cloned()
+            .collect();
+        let files: BTreeMap<String, Vec<u8>> = self
+            .history
+            .files()
+            .map(|(name, content)| (name, content.to_vec()))
+            .collect();
         sections::check(&sections, &files, |file| file.starts_with("temp_"))
     }
 
@@ -957,7 +1242,11 @@ impl World {
                 )
             }
         };
-        self.replicas.iter().map(line).collect::<Vec<_>>().join("; ")
+        self.replicas
+            .iter()
+            .map(line)
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     /// The hash of everything that happened.
@@ -990,7 +1279,13 @@ struct Short<'a>(&'a paxos::Entry);
 impl std::fmt::Debug for Short<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Short(entry) = self;
-        write!(f, "{:?} birth {} stamp {}", entry.kind(), entry.birth(), entry.stamp_ms())?;
+        write!(
+            f,
+            "{:?} birth {} stamp {}",
+            entry.kind(),
+            entry.birth(),
+            entry.stamp_ms()
+        )?;
         if entry.kind() == EntryKind::App {
             write!(f, " {:?}", statemachine::Command::decode(&entry.payload()))?;
         }
@@ -1000,8 +1295,15 @@ impl std::fmt::Debug for Short<'_> {
 
 fn name_of(body: &ResponseBody) -> String {
     match body {
-        ResponseBody::Outcome { slot, stamp_ms, bytes } => {
-            format!("outcome at {slot} L {stamp_ms:?} {:?}", statemachine::Outcome::decode(bytes))
+        ResponseBody::Outcome {
+            slot,
+            stamp_ms,
+            bytes,
+        } => {
+            format!(
+                "outcome at {slot} L {stamp_ms:?} {:?}",
+                statemachine::Outcome::decode(bytes)
+            )
         }
         other => {
             let mut text = format!("{other:?}");

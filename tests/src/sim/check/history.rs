@@ -118,19 +118,29 @@ impl History {
 
     /// A leader handed an entry of its own to its log.
     pub fn on_stamped(&mut self, now_us: u64, slot: Slot, entry: &Entry) {
-        self.stamped_us.entry((entry.birth().raw(), slot)).or_insert(now_us);
+        self.stamped_us
+            .entry((entry.birth().raw(), slot))
+            .or_insert(now_us);
     }
 
     /// A replica applied `entry` in `slot`.
     pub fn on_applied(&mut self, votes: &Votes, slot: Slot, entry: &Entry) -> Verdict {
         if let Some(step) = self.steps.get(slot.0 as usize - 1) {
             return ensure(step.entry == *entry, "R4", || {
-                format!("slot {slot}: applied {:?} here and {entry:?} there", step.entry)
+                format!(
+                    "slot {slot}: applied {:?} here and {entry:?} there",
+                    step.entry
+                )
             });
         }
-        ensure(slot == self.last().next(), "R4", || format!("slot {slot} applied after {}", self.last()))?;
+        ensure(slot == self.last().next(), "R4", || {
+            format!("slot {slot} applied after {}", self.last())
+        })?;
         ensure(votes.chosen(slot) == Some(entry), "R4", || {
-            format!("slot {slot}: applied {entry:?}, the votes say {:?}", votes.chosen(slot))
+            format!(
+                "slot {slot}: applied {entry:?}, the votes say {:?}",
+                votes.chosen(slot)
+            )
         })?;
         self.extend(slot, entry)
     }
@@ -138,7 +148,9 @@ impl History {
     fn extend(&mut self, slot: Slot, entry: &Entry) -> Verdict {
         let before_ms = self.clock.time_ms;
         let moved = self.clock.observe(entry);
-        ensure(moved.time_ms >= before_ms, "S3", || format!("time falls in slot {slot}"))?;
+        ensure(moved.time_ms >= before_ms, "S3", || {
+            format!("time falls in slot {slot}")
+        })?;
         if moved.counts {
             self.check_pace(slot, entry, moved.time_ms)?;
         }
@@ -150,20 +162,30 @@ impl History {
             self.check_reply(slot, reply)?;
         }
         let (replies, machine) = (effects.replies, self.machine.clone());
-        self.steps.push(Step { entry: entry.clone(), replies, machine, hash: None });
+        self.steps.push(Step {
+            entry: entry.clone(),
+            replies,
+            machine,
+            hash: None,
+        });
         Ok(())
     }
 
     /// S3: between two entries that move time, no more cluster time than real time passed.
     fn check_pace(&mut self, slot: Slot, entry: &Entry, time_ms: u64) -> Verdict {
         let Some(&at_us) = self.stamped_us.get(&(entry.birth().raw(), slot)) else {
-            return ensure(false, "S3", || format!("slot {slot}: nobody is known to have stamped {entry:?}"));
+            return ensure(false, "S3", || {
+                format!("slot {slot}: nobody is known to have stamped {entry:?}")
+            });
         };
         if let Some((last_ms, last_us)) = self.moved {
             let real_us = at_us.saturating_sub(last_us);
             let most_us = real_us + real_us * DRIFT_PPM / 1_000_000 + 2_000;
             ensure((time_ms - last_ms) * 1_000 <= most_us, "S3", || {
-                format!("slot {slot}: cluster time ran {} ms in {real_us} us", time_ms - last_ms)
+                format!(
+                    "slot {slot}: cluster time ran {} ms in {real_us} us",
+                    time_ms - last_ms
+                )
             })?;
         }
         self.moved = Some((time_ms, at_us));
@@ -175,7 +197,9 @@ impl History {
             FileOp::Create { id, .. } => {
                 self.files.insert(*id, Vec::new());
             }
-            FileOp::Write { id, offset, data, .. } => {
+            FileOp::Write {
+                id, offset, data, ..
+            } => {
                 let content = self.files.entry(*id).or_default();
                 assert_eq!(content.len() as u64, *offset, "files are only appended to");
                 content.extend_from_slice(data);
@@ -190,30 +214,45 @@ impl History {
             && !self.first_answers.contains_key(&(session, seq))
         {
             ensure(token.0 > self.last_token, "S5", || {
-                format!("slot {slot}: token {token} granted after {}", self.last_token)
+                format!(
+                    "slot {slot}: token {token} granted after {}",
+                    self.last_token
+                )
             })?;
             self.last_token = token.0;
         }
-        let ReplyTo::Command(session, seq) = reply.to else { return Ok(()) };
+        let ReplyTo::Command(session, seq) = reply.to else {
+            return Ok(());
+        };
         if is_not_remembered(&reply.outcome) {
             return Ok(());
         }
         let bytes = Bytes::from(reply.outcome.encode());
-        let first = self.first_answers.entry((session, seq)).or_insert_with(|| bytes.clone());
+        let first = self
+            .first_answers
+            .entry((session, seq))
+            .or_insert_with(|| bytes.clone());
         ensure(*first == bytes, "S2", || {
             let was = Outcome::decode(first);
-            format!("slot {slot}: {session}/{seq} is answered {:?} after {was:?}", reply.outcome)
+            format!(
+                "slot {slot}: {session}/{seq} is answered {:?} after {was:?}",
+                reply.outcome
+            )
         })
     }
 
     /// S1: a replica's state as of `slot`.
     pub fn check_state(&mut self, replica: usize, slot: Slot, machine: &Machine) -> Verdict {
-        let Some(at) = (slot.0 as usize).checked_sub(1) else { return Ok(()) };
+        let Some(at) = (slot.0 as usize).checked_sub(1) else {
+            return Ok(());
+        };
         let step = &mut self.steps[at];
         let expected = *step.hash.get_or_insert_with(|| step.machine.state_hash());
         let found = machine.state_hash();
         ensure(found == expected, "S1", || {
-            format!("replica {replica} at slot {slot}: state hash {found:016x}, expected {expected:016x}")
+            format!(
+                "replica {replica} at slot {slot}: state hash {found:016x}, expected {expected:016x}"
+            )
         })
     }
 
@@ -224,14 +263,23 @@ impl History {
         slot: Slot,
         mut read: impl FnMut(&str, u64) -> Result<(Vec<u8>, u64), String>,
     ) -> Verdict {
-        let Some(at) = (slot.0 as usize).checked_sub(1) else { return Ok(()) };
+        let Some(at) = (slot.0 as usize).checked_sub(1) else {
+            return Ok(());
+        };
         for fact in self.steps[at].machine.files() {
             let content = &self.files[&fact.id];
             let expected = &content[..fact.length as usize];
-            let found = read(&fact.name, fact.length)
-                .map_err(|detail| Violation { check: "S6", detail })?;
+            let found = read(&fact.name, fact.length).map_err(|detail| Violation {
+                check: "S6",
+                detail,
+            })?;
             ensure(found.0 == expected && found.1 == fact.length, "S6", || {
-                let same = found.0.iter().zip(expected).take_while(|(a, b)| a == b).count();
+                let same = found
+                    .0
+                    .iter()
+                    .zip(expected)
+                    .take_while(|(a, b)| a == b)
+                    .count();
                 format!(
                     "replica {replica} at slot {slot}: file {} has {} bytes instead of {}, equal up to {same}",
                     fact.name, found.1, fact.length
@@ -250,10 +298,15 @@ impl History {
             }
             net::ResponseBody::Answer { slot, bytes } => {
                 let What::Query(query, stale) = &asked.what else {
-                    return ensure(false, "L1", || format!("{:?} is answered as a read", asked.what));
+                    return ensure(false, "L1", || {
+                        format!("{:?} is answered as a read", asked.what)
+                    });
                 };
                 ensure(*stale || *slot >= asked.floor, "L1", || {
-                    format!("a read of slot {slot}, when slot {} had been answered: {query:?}", asked.floor)
+                    format!(
+                        "a read of slot {slot}, when slot {} had been answered: {query:?}",
+                        asked.floor
+                    )
                 })?;
                 self.check_read(query, *slot, bytes)?;
                 if !stale {
@@ -267,10 +320,15 @@ impl History {
 
     fn check_outcome(&self, asked: &Asked, slot: u64, bytes: &Bytes) -> Verdict {
         ensure(slot > asked.floor, "L1", || {
-            format!("{:?} answered at slot {slot}, when slot {} had been", asked.what, asked.floor)
+            format!(
+                "{:?} answered at slot {slot}, when slot {} had been",
+                asked.what, asked.floor
+            )
         })?;
         let Some(step) = self.steps.get((slot as usize).wrapping_sub(1)) else {
-            return ensure(false, "L1", || format!("an answer of slot {slot}, which nobody applied"));
+            return ensure(false, "L1", || {
+                format!("an answer of slot {slot}, which nobody applied")
+            });
         };
         let found = Outcome::decode(bytes).map_err(|error| Violation {
             check: "L1",
@@ -288,7 +346,10 @@ impl History {
             _ => false,
         };
         ensure(step.replies.iter().any(fits), "L1", || {
-            format!("{:?} answered {found:?} at slot {slot}; the history says {:?}", asked.what, step.replies)
+            format!(
+                "{:?} answered {found:?} at slot {slot}; the history says {:?}",
+                asked.what, step.replies
+            )
         })
     }
 
@@ -298,15 +359,29 @@ impl History {
             0 => &empty,
             _ => match self.steps.get(slot as usize - 1) {
                 Some(step) => &step.machine,
-                None => return ensure(false, "L1", || format!("a read of slot {slot}, not applied")),
+                None => {
+                    return ensure(false, "L1", || {
+                        format!("a read of slot {slot}, not applied")
+                    });
+                }
             },
         };
         let expected = match machine.query(query) {
-            Answer::ReadPlan { id, offset, len, file_len, .. } => {
+            Answer::ReadPlan {
+                id,
+                offset,
+                len,
+                file_len,
+                ..
+            } => {
                 let part = offset as usize..offset as usize + len as usize;
                 let data = self.files[&id].get(part).unwrap_or_default();
                 let data = Bytes::copy_from_slice(data);
-                Answer::Data { offset, file_len, data }
+                Answer::Data {
+                    offset,
+                    file_len,
+                    data,
+                }
             }
             answer => answer,
         };
@@ -318,7 +393,10 @@ impl History {
 
     /// How many entries of a kind were chosen.
     pub fn count(&self, kind: EntryKind) -> usize {
-        self.steps.iter().filter(|step| step.entry.kind() == kind).count()
+        self.steps
+            .iter()
+            .filter(|step| step.entry.kind() == kind)
+            .count()
     }
 }
 

@@ -19,5 +19,12 @@ pub type Verdict = Result<(), Violation>;
 
 /// A violation of `check` unless `holds`.
 pub fn ensure(holds: bool, check: &'static str, detail: impl FnOnce() -> String) -> Verdict {
-    if holds { Ok(()) } else { Err(Violation { check, detail: detail() }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Violation {
+            check,
+            detail: detail(),
+        })
+    }
 }

@@ -43,8 +43,10 @@ pub fn check(
     is_volatile: impl Fn(&str) -> bool,
 ) -> Verdict {
     let found = read_all(files)?;
-    let by_name: BTreeMap<&str, &Section> =
-        sections.iter().map(|section| (section.name.as_str(), section)).collect();
+    let by_name: BTreeMap<&str, &Section> = sections
+        .iter()
+        .map(|section| (section.name.as_str(), section))
+        .collect();
     for (name, runs) in &found {
         let section = by_name.get(name.as_str()).ok_or_else(|| Violation {
             check: "S7",
@@ -65,10 +67,16 @@ pub fn check(
             .collect();
         match section.fate {
             Fate::Applied => ensure(seen == expected, "L2", || {
-                format!("section {}: {seen:?} in the files, {expected:?} was applied", section.name)
+                format!(
+                    "section {}: {seen:?} in the files, {expected:?} was applied",
+                    section.name
+                )
             })?,
             Fate::Unknown => ensure(seen.is_empty() || seen == expected, "S7", || {
-                format!("section {}: {seen:?} in the files, all or nothing of {expected:?}", section.name)
+                format!(
+                    "section {}: {seen:?} in the files, all or nothing of {expected:?}",
+                    section.name
+                )
             })?,
             Fate::Discarded => {}
         }
@@ -76,9 +84,16 @@ pub fn check(
     Ok(())
 }
 
-fn expected_runs(section: &Section, is_volatile: impl Fn(&str) -> bool) -> BTreeMap<String, Vec<u32>> {
+fn expected_runs(
+    section: &Section,
+    is_volatile: impl Fn(&str) -> bool,
+) -> BTreeMap<String, Vec<u32>> {
     let mut expected: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-    for (file, place) in section.appends.iter().filter(|(file, _)| !is_volatile(file)) {
+    for (file, place) in section
+        .appends
+        .iter()
+        .filter(|(file, _)| !is_volatile(file))
+    {
         expected.entry(file.clone()).or_default().push(*place);
     }
     expected
@@ -101,7 +116,11 @@ fn read_all(
                 check: "S7",
                 detail: format!("file {file} holds `{record}`, which nobody wrote"),
             })?;
-            let places = found.entry(name.clone()).or_default().entry(file.clone()).or_default();
+            let places = found
+                .entry(name.clone())
+                .or_default()
+                .entry(file.clone())
+                .or_default();
             ensure(name == last || places.is_empty(), "S7", || {
                 format!("file {file}: section {name} stands in two parts")
             })?;

@@ -72,15 +72,25 @@ impl Votes {
             WalRecord::Promise { ballot } => {
                 let acceptor = &mut self.acceptors[replica];
                 ensure(*ballot >= acceptor.promised, "R1", || {
-                    format!("replica {replica} promises {ballot} after {}", acceptor.promised)
+                    format!(
+                        "replica {replica} promises {ballot} after {}",
+                        acceptor.promised
+                    )
                 })?;
                 acceptor.promised = *ballot;
                 Ok(())
             }
-            WalRecord::Accept { slot, ballot, entry } => {
+            WalRecord::Accept {
+                slot,
+                ballot,
+                entry,
+            } => {
                 let acceptor = &mut self.acceptors[replica];
                 ensure(*ballot >= acceptor.promised, "R2", || {
-                    format!("replica {replica} accepts {ballot} in slot {slot}, promised {}", acceptor.promised)
+                    format!(
+                        "replica {replica} accepts {ballot} in slot {slot}, promised {}",
+                        acceptor.promised
+                    )
                 })?;
                 acceptor.promised = *ballot;
                 self.on_value(*slot, *ballot, entry)
@@ -90,7 +100,9 @@ impl Votes {
                     format!("replica {replica} keeps another value as chosen in slot {slot}")
                 }),
                 None => ensure(false, "R4", || {
-                    format!("replica {replica} keeps slot {slot} as chosen, no quorum has accepted it")
+                    format!(
+                        "replica {replica} keeps slot {slot} as chosen, no quorum has accepted it"
+                    )
                 }),
             },
             WalRecord::SnapshotMark { .. } => Ok(()),
@@ -120,9 +132,11 @@ impl Votes {
                 acceptor.promised_durably = acceptor.promised_durably.max(*ballot);
                 Ok(())
             }
-            WalRecord::Accept { slot, ballot, entry } => {
-                self.vote(replica, *slot, *ballot, entry)
-            }
+            WalRecord::Accept {
+                slot,
+                ballot,
+                entry,
+            } => self.vote(replica, *slot, *ballot, entry),
             WalRecord::Chosen { .. } | WalRecord::SnapshotMark { .. } => Ok(()),
         }
     }
@@ -144,7 +158,9 @@ impl Votes {
             });
         }
         // Whoever proposed another value at a higher ballot did so before this majority was complete.
-        let above = self.values.range((slot, ballot)..=(slot, Ballot::from_raw(u64::MAX)));
+        let above = self
+            .values
+            .range((slot, ballot)..=(slot, Ballot::from_raw(u64::MAX)));
         for ((_, higher), value) in above {
             ensure(value == entry, "G2", || {
                 format!("slot {slot}: {entry:?} chosen at {ballot}, {value:?} proposed at {higher}")
@@ -160,14 +176,20 @@ impl Votes {
         match message {
             Message::Prepare(prepare) => {
                 ensure(acceptor.promised_durably >= prepare.ballot, "R8", || {
-                    format!("replica {replica} asks for promises at {} before its own is durable", prepare.ballot)
+                    format!(
+                        "replica {replica} asks for promises at {} before its own is durable",
+                        prepare.ballot
+                    )
                 })?;
                 let life = acceptor.life;
                 self.owns(replica, life, prepare.ballot)
             }
             Message::Promise(promise) => {
                 ensure(acceptor.promised_durably >= promise.ballot, "R8", || {
-                    format!("replica {replica} promises {} before that is durable", promise.ballot)
+                    format!(
+                        "replica {replica} promises {} before that is durable",
+                        promise.ballot
+                    )
                 })?;
                 check_report(replica, acceptor, promise)
             }
@@ -182,7 +204,9 @@ impl Votes {
                 }
                 Ok(())
             }
-            Message::Accepted(accepted) => check_ack(replica, acceptor, accepted.ballot, accepted.upto),
+            Message::Accepted(accepted) => {
+                check_ack(replica, acceptor, accepted.ballot, accepted.upto)
+            }
             Message::HeartbeatAck(ack) => check_ack(replica, acceptor, ack.ballot, ack.upto),
             _ => Ok(()),
         }
@@ -192,7 +216,9 @@ impl Votes {
         let owner = usize::from(ballot.node().0) == replica + 1;
         let first = *self.proposers.entry(ballot).or_insert(life);
         ensure(owner && first == life, "G5", || {
-            format!("replica {replica} in life {life} uses ballot {ballot}, first used in life {first}")
+            format!(
+                "replica {replica} in life {life} uses ballot {ballot}, first used in life {first}"
+            )
         })
     }
 
@@ -213,18 +239,28 @@ impl Votes {
     ) -> Verdict {
         let acceptor = &mut self.acceptors[replica];
         ensure(promised >= acceptor.promised_durably, "R1", || {
-            format!("replica {replica} promised {}, came back with {promised}", acceptor.promised_durably)
+            format!(
+                "replica {replica} promised {}, came back with {promised}",
+                acceptor.promised_durably
+            )
         })?;
         acceptor.life = life;
         acceptor.promised = promised;
         acceptor.promised_durably = promised;
         acceptor.chosen = acceptor.chosen.min(chosen);
-        let held: BTreeMap<Slot, (Ballot, bool)> =
-            accepted.iter().map(|(slot, ballot, _, known)| (*slot, (*ballot, *known))).collect();
+        let held: BTreeMap<Slot, (Ballot, bool)> = accepted
+            .iter()
+            .map(|(slot, ballot, _, known)| (*slot, (*ballot, *known)))
+            .collect();
         for (slot, ballot) in acceptor.durable.range(chosen.next()..) {
-            let kept = held.get(slot).is_some_and(|(held, known)| *known || held >= ballot);
+            let kept = held
+                .get(slot)
+                .is_some_and(|(held, known)| *known || held >= ballot);
             ensure(kept, "R3", || {
-                format!("replica {replica} lost slot {slot}, durably accepted at {ballot}; it holds {:?}", held.get(slot))
+                format!(
+                    "replica {replica} lost slot {slot}, durably accepted at {ballot}; it holds {:?}",
+                    held.get(slot)
+                )
             })?;
         }
         for (slot, ballot, entry, known) in accepted {
@@ -239,14 +275,25 @@ impl Votes {
 
 /// R7: what the sender acknowledged above the candidate's prefix is in its promise, part by part.
 fn check_report(replica: usize, acceptor: &Acceptor, promise: &paxos::message::Promise) -> Verdict {
-    let last = acceptor.durable.last_key_value().map_or(Slot(0), |(slot, _)| *slot);
+    let last = acceptor
+        .durable
+        .last_key_value()
+        .map_or(Slot(0), |(slot, _)| *slot);
     ensure(promise.last >= last, "R7", || {
-        format!("replica {replica} promises {} up to slot {}, it holds {last}", promise.ballot, promise.last)
+        format!(
+            "replica {replica} promises {} up to slot {}, it holds {last}",
+            promise.ballot, promise.last
+        )
     })?;
     for (slot, held) in (promise.start.0..).map(Slot).zip(&promise.held) {
-        let Some(ballot) = acceptor.durable.get(&slot) else { continue };
+        let Some(ballot) = acceptor.durable.get(&slot) else {
+            continue;
+        };
         ensure(held.chosen || held.ballot >= *ballot, "R7", || {
-            format!("replica {replica} reports slot {slot} at {}, accepted at {ballot}", held.ballot)
+            format!(
+                "replica {replica} reports slot {slot} at {}, accepted at {ballot}",
+                held.ballot
+            )
         })?;
     }
     Ok(())

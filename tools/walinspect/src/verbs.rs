@@ -1,0 +1,113 @@
+//! One file for each verb; here, which of them was asked for.
+
+use wal::scan::Finding;
+
+use crate::args::{Cli, Snap, Target, Verb};
+use crate::failure::{Failure, exit, state_code};
+use crate::output::Output;
+use crate::selection::Selection;
+use crate::source::{Place, Source};
+
+mod blocks;
+mod dump;
+mod explain;
+mod find;
+mod history;
+mod ls;
+mod replay;
+mod slot;
+mod snap;
+mod stats;
+mod tail;
+mod timeline;
+mod verify;
+
+/// Does what was asked. Returns the exit code, which tells the state of what was given.
+pub(crate) fn run(cli: &Cli, out: &Output) -> Result<u8, Failure> {
+    let global = &cli.global;
+    let part = Selection {
+        from: global.from,
+        to: global.to,
+    };
+    let place = Place::of(target(&cli.verb).path(global)?)?;
+    if let Verb::Tail(tail) = &cli.verb
+        && tail.follow
+    {
+        return tail::follow(&place, tail, part, out).map(|()| exit::INTACT);
+    }
+    let source = Source::read(&place, global.quiet)?;
+    let code = state_code(&source.decision, global.strict);
+    let mut tells_damage = false;
+    match &cli.verb {
+        Verb::Ls { .. } => ls::run(&source, part, out)?,
+        Verb::Dump(dump) => dump::run(&source, dump, part, out)?,
+        Verb::Verify { .. } => {
+            tells_damage = true;
+            verify::run(&source, code, out)?;
+        }
+        Verb::Explain { .. } => {
+            tells_damage = true;
+            explain::run(&source, code, out)?;
+        }
+        Verb::Stats { .. } => stats::run(&source, part, out)?,
+        Verb::Tail(tail) => tail::last(&source, tail, part, out)?,
+        Verb::Find(find) => find::run(&source, find, part, out)?,
+        Verb::Slot { slot, .. } => slot::run(&source, *slot, out)?,
+        Verb::Timeline { .. } => timeline::run(&source, part, out)?,
+        Verb::Replay(replay) => replay::run(&source, replay.at, out)?,
+        Verb::History { lock, .. } => history::run(&source, lock, part, out)?,
+        Verb::Super { .. } => blocks::run(&source, out)?,
+        Verb::Snap {
+            verb: Snap::Ls { .. },
+        } => snap::ls(&source, out)?,
+        Verb::Snap {
+            verb: Snap::Verify { .. },
+        } => {
+            return Ok(code.max(snap::verify(&source, out)?));
+        }
+    }
+    if code != exit::INTACT && !tells_damage {
+        out.note("not all is well with this log: `walinspect explain` says what and why");
+    }
+    Ok(code)
+}
+
+fn target(verb: &Verb) -> &Target {
+    match verb {
+        Verb::Ls { target }
+        | Verb::Verify { target }
+        | Verb::Explain { target }
+        | Verb::Stats { target }
+        | Verb::Slot { target, .. }
+        | Verb::Timeline { target }
+        | Verb::History { target, .. }
+        | Verb::Super { target }
+        | Verb::Snap {
+            verb: Snap::Ls { target } | Snap::Verify { target },
+        } => target,
+        Verb::Dump(dump) => &dump.target,
+        Verb::Tail(tail) => &tail.target,
+        Verb::Find(find) => &find.target,
+        Verb::Replay(replay) => &replay.target,
+    }
+}
+
+/// A finding for programs.
+fn finding_fields(finding: &Finding) -> serde_json::Value {
+    let slots = finding.slots.map(|range| {
+        serde_json::json!({
+            "first": range.first,
+            "last": range.last,
+            "ballot_max": crate::wording::ballot(range.ballot_max),
+        })
+    });
+    serde_json::json!({
+        "damage": finding.damage,
+        "row": finding.row,
+        "file": finding.file,
+        "offset": finding.offset,
+        "length": finding.length,
+        "what": finding.what,
+        "slots": slots,
+    })
+}

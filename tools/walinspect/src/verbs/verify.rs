@@ -1,0 +1,59 @@
+//! `verify`: every checksum, the chain, the order, snapshots and superblocks.
+
+use serde_json::json;
+
+use super::finding_fields;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::source::Source;
+
+pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure> {
+    let report = &source.decision.report;
+    for finding in &report.findings {
+        let told = if finding.damage { "damage" } else { "note" };
+        if finding.damage || !out.is_quiet() {
+            out.tell(
+                "finding",
+                || finding_fields(finding),
+                || format!("{told} {finding}"),
+            )?;
+        }
+    }
+    if out.is_quiet() {
+        return Ok(());
+    }
+    let facts = &source.facts;
+    let batches = || facts.segments.iter().flat_map(|segment| segment.batches());
+    let count = batches().count();
+    let records: u64 = batches().map(|batch| u64::from(batch.header.records)).sum();
+    let bytes: u64 = facts.segments.iter().map(|segment| segment.len).sum();
+    let supers = facts.supers.iter().filter(|copy| copy.is_ok()).count();
+    let outcome = source.decision.outcome.name();
+    let damage = report.damage().count();
+    out.tell(
+        "verdict",
+        || {
+            json!({
+                "outcome": outcome,
+                "exit": code,
+                "damage": damage,
+                "segments": facts.segments.len(),
+                "batches": count,
+                "records": records,
+                "bytes": bytes,
+                "snapshots": facts.snapshots.len(),
+                "superblocks": supers,
+                "durable": report.durable_bound.0,
+                "end": report.end.0,
+            })
+        },
+        || {
+            format!(
+                "{outcome}: {} segments, {count} batches, {records} records, {bytes} bytes, {} snapshots, \
+                 {supers} superblock copies; {damage} damaged places",
+                facts.segments.len(),
+                facts.snapshots.len(),
+            )
+        },
+    )
+}

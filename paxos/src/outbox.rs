@@ -176,6 +176,9 @@ pub struct LoadLog {
     pub to: NodeId,
     /// The first slot wanted.
     pub from: Slot,
+    /// The last slot wanted. Beyond it the log may still show an older value than the chosen one,
+    /// and what the log shows may change between the question and the answer.
+    pub upto: Slot,
     /// Stop before the answer's entries exceed this, but read one entry at least.
     pub max_bytes: usize,
 }

@@ -51,6 +51,7 @@ impl Core {
             out.load_log.push(LoadLog {
                 to,
                 from,
+                upto: self.log.start().prev(),
                 max_bytes: PIECE_BYTES_MAX,
             });
         }

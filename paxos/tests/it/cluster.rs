@@ -327,7 +327,7 @@ impl Cluster {
     fn load(&mut self, node: NodeId, load: LoadLog) -> Verdict {
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for slot in (load.from.0..).map(Slot) {
+        for slot in (load.from.0..=load.upto.0).map(Slot) {
             let Some((ballot, entry)) = self.ghost.stored(node, slot) else {
                 break;
             };

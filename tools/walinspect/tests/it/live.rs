@@ -1,0 +1,95 @@
+//! A log that somebody writes while it is looked at.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::rig::{Rig, tell};
+use crate::story;
+
+/// Long enough for a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ends with the test.
+struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A record is shown once it is proven durable, not before.
+#[test]
+fn tail_follows_what_becomes_durable() {
+    let rig = Rig::empty();
+    let mut log = rig.open(1);
+    let entries = story::entries();
+    log.commit(&[story::accept(1, &entries[0])], 0)
+        .expect("accept");
+    log.idle_marker().expect("marker");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_walinspect"))
+        .args(["tail", "-f", "--json", "--dir"])
+        .arg(rig.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let _following = Following(child);
+    let (sender, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let next = || {
+        let line = told.recv_timeout(PATIENCE).expect("a record in time");
+        let object: serde_json::Value = serde_json::from_str(&line).expect("an object");
+        object["slot"].as_u64().expect("a slot")
+    };
+    assert_eq!(next(), 1);
+    // Over several segments, so that it has to go on to the next file.
+    for (slot, entry) in (2..).zip(&entries[1..]) {
+        log.commit(&[story::accept(slot, entry)], slot - 1)
+            .expect("accept");
+        if slot > 2 {
+            assert_eq!(next(), slot - 1);
+        }
+    }
+    log.idle_marker().expect("marker");
+    assert_eq!(next(), entries.len() as u64);
+}
+
+/// What is under way is not damage, whenever it is looked at.
+#[test]
+fn a_log_under_load_is_never_damaged() {
+    let rig = Rig::empty();
+    let mut log = rig.open(1);
+    tell(&mut log);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let entry = &story::entries()[2];
+            for slot in story::CHOSEN + 2.. {
+                log.commit(&[story::accept(slot, entry)], slot - 1)
+                    .expect("accept");
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        // However the looks end, the writer must.
+        let looks = std::panic::catch_unwind(|| {
+            for _ in 0..15 {
+                rig.run(&["verify"]).exits(0);
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        looks.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}

@@ -153,6 +153,9 @@ impl Writer {
     }
 
     /// Writes the first group of `records`, which must have passed [`Writer::check`]; how many it took.
+    ///
+    /// The commit slot speaks of all of them, so only the last group bears it, and the end of the old
+    /// segment does not: else a crash in between leaves a slot that counts as chosen with an older value.
     pub(crate) fn commit_group(
         &mut self,
         records: &[Record],
@@ -160,7 +163,6 @@ impl Writer {
     ) -> Result<usize, Error> {
         let count = group_len(records, self.group_bytes_max());
         let group = &records[..count];
-        self.place.commit_slot = self.place.commit_slot.max(commit_slot);
         let repair = group.iter().any(|record| record.kind == RecordKind::Repair);
         let flags = if repair {
             BatchFlags::REPAIR
@@ -174,6 +176,9 @@ impl Writer {
             .max()
             .filter(|ballot| *ballot > self.place.promised);
         self.make_room(group)?;
+        if count == records.len() {
+            self.place.commit_slot = self.place.commit_slot.max(commit_slot);
+        }
         if let Some(promised) = promise {
             // Begun before the log's flush: with a thread both run at once.
             self.place.promised = promised;

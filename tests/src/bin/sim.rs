@@ -23,6 +23,9 @@ struct Flags {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// So many lines of the trace are shown of a run that fails.
+    #[arg(long, default_value_t = 200)]
+    lines: usize,
     /// Runs each seed twice and compares.
     #[arg(long)]
     twice: bool,
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
     };
     let count = seeds.end - seeds.start;
     for seed in seeds {
-        match run(seed, flags.twice) {
+        match run(seed, &flags) {
             Ok(summary) => add(&mut total, &summary),
             Err(failure) => {
                 eprintln!("{failure}");
@@ -57,11 +60,11 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run(seed: u64, twice: bool) -> Result<Summary, Box<Failure>> {
-    if twice {
-        sim::run_twice(seed)
+fn run(seed: u64, flags: &Flags) -> Result<Summary, Box<Failure>> {
+    if flags.twice {
+        sim::run_twice(seed, flags.lines)
     } else {
-        sim::run(seed)
+        sim::run(seed, flags.lines)
     }
 }
 

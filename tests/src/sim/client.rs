@@ -3,16 +3,18 @@
 //! It follows the rules of the client library and no more: one number per command, every attempt
 //! remembered with the time it was sent, the conservative deadline. It runs on its own clock.
 
+mod belief;
+mod outcomes;
+mod script;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use net::{Request, RequestBody, ResponseBody};
-use statemachine::{
-    Answer, Beat, Command, Done, LockMode, Op, Outcome, Query, Refusal, Seq, SessionId, Token,
-};
+use statemachine::{Answer, Beat, Command, Done, Op, Outcome, Seq, SessionId, Token};
 
 use super::check::history::What;
-use super::check::sections::{Fate, Section};
+use super::check::sections::Section;
 use super::dice::Dice;
 use super::plan::{MS, Plan};
 
@@ -23,7 +25,7 @@ const MARGIN_US: i64 = 2_000;
 
 /// What a client does to the world.
 #[derive(Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// Sends an attempt.
     Send {
         /// To which replica.
@@ -88,7 +90,7 @@ struct Guard {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     index: usize,
     dice: Dice,
     replicas: usize,
@@ -121,7 +123,7 @@ const FIRST_OTHER_CALL: u64 = 1 << 40;
 
 impl Client {
     /// Client `index` of a plan.
-    pub fn new(index: usize, plan: &Plan) -> Client {
+    pub(crate) fn new(index: usize, plan: &Plan) -> Client {
         let mut dice = Dice::new(plan.seed, 100 + index as u64);
         Client {
             index,
@@ -151,35 +153,35 @@ impl Client {
     }
 
     /// Takes what the client wants done.
-    pub fn take_acts(&mut self) -> Vec<Act> {
+    pub(crate) fn take_acts(&mut self) -> Vec<Act> {
         std::mem::take(&mut self.acts)
     }
 
     /// Every section that ever began, for the final check.
-    pub fn sections(&self) -> impl Iterator<Item = &Section> {
+    pub(crate) fn sections(&self) -> impl Iterator<Item = &Section> {
         self.sections
             .iter()
             .chain(self.guard.as_ref().map(|guard| &guard.section))
     }
 
     /// Begins nothing new from now on, but ends what it has begun.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopped = true;
         self.paused_until = 0;
     }
 
     /// Does nothing until `until`, of its own clock.
-    pub fn pause(&mut self, until: i64) {
+    pub(crate) fn pause(&mut self, until: i64) {
         self.paused_until = until;
     }
 
     /// Until when it does nothing.
-    pub fn paused_until(&self) -> i64 {
+    pub(crate) fn paused_until(&self) -> i64 {
         self.paused_until
     }
 
     /// Whether no call but a keep-alive is under way, and no lock held.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.calls
             .values()
             .all(|call| matches!(call.what, What::Beat))
@@ -187,13 +189,13 @@ impl Client {
     }
 
     /// Makes one more commit, whatever else goes on.
-    pub fn probe(&mut self, now: i64) {
+    pub(crate) fn probe(&mut self, now: i64) {
         let name = format!("probe{}", self.index);
         self.open(now, name);
     }
 
     /// When it has something to do next.
-    pub fn next_wake(&self) -> i64 {
+    pub(crate) fn next_wake(&self) -> i64 {
         let retry = self.calls.values().map(|call| call.retry_at).min();
         let beat = self.session.as_ref().map(|session| session.beat_at);
         let script = match &self.guard {
@@ -212,7 +214,7 @@ impl Client {
     }
 
     /// Does what is due.
-    pub fn wake(&mut self, now: i64) {
+    pub(crate) fn wake(&mut self, now: i64) {
         if now < self.paused_until {
             return;
         }
@@ -237,7 +239,7 @@ impl Client {
     }
 
     /// An answer to an attempt.
-    pub fn on_response(&mut self, now: i64, request: u64, body: ResponseBody) {
+    pub(crate) fn on_response(&mut self, now: i64, request: u64, body: ResponseBody) {
         self.expire_belief(now);
         let Some(&(id, sent_at)) = self.attempts.get(&request) else {
             return;
@@ -277,7 +279,7 @@ impl Client {
     }
 
     /// The connection of an attempt broke, or nobody could take it.
-    pub fn on_broken(&mut self, now: i64, request: u64) {
+    pub(crate) fn on_broken(&mut self, now: i64, request: u64) {
         let Some(&(id, _)) = self.attempts.get(&request) else {
             return;
         };
@@ -416,506 +418,6 @@ impl Client {
             mark_done(&mut session.done, id);
         }
         Some(call)
-    }
-
-    /// Any pair of a sending time and the stamp of that very attempt serves; the best is kept.
-    fn anchor(&mut self, sent_at: i64, stamp_ms: Option<u64>) {
-        if let (Some(stamp_ms), Some(session)) = (stamp_ms, &mut self.session) {
-            let anchor = sent_at * 100 - stamp_ms as i64 * 1_000 * KEEP_PERCENT;
-            session.anchor = Some(session.anchor.map_or(anchor, |best| best.max(anchor)));
-        }
-    }
-
-    /// The client's own deadline for its lock, from what it was told last of lease and session.
-    fn believe(&mut self, now: i64) {
-        let (Some(session), Some(guard)) = (&self.session, &mut self.guard) else {
-            return;
-        };
-        let (Some(anchor), Some(_)) = (session.anchor, guard.until) else {
-            return;
-        };
-        let deadline_ms = guard.deadline_ms.min(session.deadline_ms) as i64;
-        let until = (anchor + deadline_ms * 1_000 * KEEP_PERCENT) / 100 - MARGIN_US;
-        if until <= now {
-            return;
-        }
-        guard.until = Some(until);
-        let (lock, token) = (guard.lock.clone(), guard.token.0);
-        self.acts.push(Act::Believe {
-            lock,
-            token,
-            until_us: Some(until),
-        });
-    }
-
-    /// Past its own deadline the lock is lost for the client, whatever the service thinks.
-    fn expire_belief(&mut self, now: i64) {
-        if let Some(guard) = &mut self.guard
-            && guard
-                .until
-                .is_some_and(|until| until != i64::MIN && until <= now)
-        {
-            guard.until = None;
-        }
-    }
-
-    fn stop_believing(&mut self) {
-        if let Some(guard) = &mut self.guard {
-            guard.until = None;
-            let (lock, token) = (guard.lock.clone(), guard.token.0);
-            self.acts.push(Act::Believe {
-                lock,
-                token,
-                until_us: None,
-            });
-        }
-    }
-
-    fn told(&mut self, now: i64, deadline_ms: u64) {
-        if let Some(session) = &mut self.session {
-            // A lock's deadline is never above its session's.
-            session.deadline_ms = session.deadline_ms.max(deadline_ms);
-        }
-        if let Some(guard) = &mut self.guard {
-            guard.deadline_ms = guard.deadline_ms.max(deadline_ms);
-        }
-        self.believe(now);
-    }
-
-    fn on_outcome(&mut self, now: i64, id: u64, outcome: Outcome) {
-        if let Outcome::Refused(Refusal::OutOfOrder { .. }) = outcome {
-            // It overtook another; it left no trace and is asked again.
-            if let Some(call) = self.calls.get_mut(&id) {
-                call.retry_at = now + self.dice.between(MS, 20 * MS) as i64;
-            }
-            return;
-        }
-        let Some(call) = self.close(id) else { return };
-        if let Outcome::Refused(Refusal::SessionExpired) = outcome {
-            return self.lose_session(now);
-        }
-        match (call.op, outcome) {
-            (
-                None,
-                Outcome::Opened {
-                    session,
-                    ttl_ms,
-                    deadline,
-                },
-            ) => {
-                self.opening = false;
-                if self.session.is_none() {
-                    self.session = Some(Session {
-                        id: session,
-                        ttl_ms,
-                        deadline_ms: deadline.0,
-                        next_seq: 1,
-                        done: Done::default(),
-                        beat_at: now + ttl_ms as i64 * 1_000 / 3,
-                        anchor: None,
-                    });
-                }
-            }
-            (None, Outcome::Alive { beats }) => self.on_alive(now, beats),
-            (None, _) => self.opening = false,
-            (Some(op), outcome) => self.on_command_outcome(now, id, op, outcome),
-        }
-    }
-
-    fn on_alive(&mut self, now: i64, beats: Vec<statemachine::BeatAnswer>) {
-        for beat in beats {
-            let Some(session) = &mut self.session else {
-                return;
-            };
-            if session.id != beat.session {
-                continue;
-            }
-            let Ok(state) = beat.result else {
-                return self.lose_session(now);
-            };
-            session.deadline_ms = session.deadline_ms.max(state.deadline.0);
-            for lock in state.locks {
-                let Some(guard) = &mut self.guard else {
-                    continue;
-                };
-                if guard.token == lock.token {
-                    match lock.deadline {
-                        Some(deadline) => guard.deadline_ms = guard.deadline_ms.max(deadline.0),
-                        None => guard.deadline_ms = 0,
-                    }
-                }
-            }
-            self.believe(now);
-        }
-    }
-
-    fn on_command_outcome(&mut self, now: i64, id: u64, op: Op, outcome: Outcome) {
-        match (op, outcome) {
-            (
-                Op::Acquire { lock, .. },
-                Outcome::Granted {
-                    token, deadline, ..
-                },
-            ) => {
-                self.acquiring = None;
-                self.hold(now, lock, token, deadline.0);
-            }
-            (Op::Acquire { lock, .. }, Outcome::Refused(Refusal::AlreadyHeld { token })) => {
-                // Left over from a section that was forgotten.
-                self.acquiring = None;
-                self.command(now, Op::Abort { lock, token });
-                self.rest(now);
-            }
-            (Op::Acquire { .. }, _) => {
-                self.acquiring = None;
-                self.rest(now);
-            }
-            (Op::Append { .. }, outcome) => self.on_appended(now, id, outcome),
-            (Op::Renew { .. }, Outcome::Renewed { deadline }) => self.told(now, deadline.0),
-            (Op::Release { token, .. }, outcome) if self.holds(token) => {
-                let applied = matches!(outcome, Outcome::Released { .. });
-                self.end(
-                    now,
-                    if applied {
-                        Fate::Applied
-                    } else {
-                        Fate::Discarded
-                    },
-                );
-            }
-            (Op::Abort { token, .. }, _) if self.holds(token) => self.end(now, Fate::Discarded),
-            (Op::Close, Outcome::Closed) => {
-                self.session = None;
-                self.abandon(now);
-            }
-            _ => {}
-        }
-    }
-
-    fn holds(&self, token: Token) -> bool {
-        self.guard
-            .as_ref()
-            .is_some_and(|guard| guard.token == token)
-    }
-
-    fn hold(&mut self, now: i64, lock: String, token: Token, deadline_ms: u64) {
-        if self.guard.is_some() {
-            return;
-        }
-        self.next_section += 1;
-        let name = format!("{}.{}", self.index, self.next_section);
-        self.guard = Some(Guard {
-            lock,
-            token,
-            deadline_ms: 0,
-            until: Some(i64::MIN),
-            section: Section {
-                name,
-                appends: Vec::new(),
-                fate: Fate::Discarded,
-            },
-            left: self.dice.between(0, 5) as u32,
-            next_place: 1,
-            in_flight: BTreeMap::new(),
-            ending: false,
-            idle_until: now,
-        });
-        self.told(now, deadline_ms);
-        if let Some(guard) = &mut self.guard
-            && guard.until == Some(i64::MIN)
-        {
-            // The grant came too late: born lost.
-            guard.until = None;
-        }
-    }
-
-    fn on_appended(&mut self, now: i64, id: u64, outcome: Outcome) {
-        let Some(guard) = &mut self.guard else { return };
-        let Some((file, place)) = guard.in_flight.remove(&id) else {
-            return;
-        };
-        match outcome {
-            Outcome::Appended { deadline, .. } => {
-                guard.section.appends.push((file, place));
-                guard.section.appends.sort_by_key(|(_, place)| *place);
-                self.told(now, deadline.0);
-            }
-            Outcome::Refused(Refusal::NoSuchFile { file }) => {
-                // Its place is free for another append; here the section simply ends.
-                guard.left = 0;
-                let lock = guard.lock.clone();
-                self.command(
-                    now,
-                    Op::CreateFile {
-                        file,
-                        guard: Some(lock),
-                    },
-                );
-                self.end_section(now, true);
-            }
-            _ => self.end_section(now, true),
-        }
-    }
-
-    /// The section is over for the client.
-    fn end(&mut self, now: i64, fate: Fate) {
-        self.stop_believing();
-        if let Some(mut guard) = self.guard.take() {
-            guard.section.fate = fate;
-            for id in guard.in_flight.keys() {
-                self.close(*id);
-            }
-            self.sections.push(guard.section);
-        }
-        self.rest(now);
-    }
-
-    fn lose_session(&mut self, now: i64) {
-        self.session = None;
-        self.abandon(now);
-    }
-
-    /// Everything of the session is void; an unanswered release remains unknown.
-    fn abandon(&mut self, now: i64) {
-        let ids: Vec<u64> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| matches!(call.what, What::Command(..) | What::Beat))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
-            self.close(id);
-        }
-        self.acquiring = None;
-        self.closing = false;
-        if let Some(guard) = &self.guard {
-            let fate = guard.section.fate;
-            self.end(now, fate);
-        }
-        self.rest(now);
-    }
-
-    fn rest(&mut self, now: i64) {
-        let long = if self.dice.permille(100) {
-            300 * MS
-        } else {
-            10 * MS
-        };
-        self.idle_until = now + self.dice.between(0, long) as i64;
-    }
-
-    fn script(&mut self, now: i64) {
-        if self.guard.is_some() {
-            return self.script_section(now);
-        }
-        if let Some(id) = self.acquiring {
-            return self.maybe_cancel(now, id);
-        }
-        if self.stopped || self.opening || self.closing || now < self.idle_until {
-            return;
-        }
-        self.rest(now);
-        if self.session.is_none() {
-            let name = format!("client{}", self.index);
-            return self.open(now, name);
-        }
-        match self.dice.between(0, 99) {
-            0..15 => self.read(now),
-            15..18 => {
-                self.command(now, Op::Close);
-                self.closing = true;
-            }
-            18..21 => self.churn(now),
-            21..23 => {
-                let id = self.other_call();
-                self.start(now, id, What::Health, RequestBody::Health, None);
-            }
-            _ => self.acquire(now),
-        }
-    }
-
-    fn acquire(&mut self, now: i64) {
-        let lock = lock_name(self.dice.between(0, self.locks as u64 - 1) as usize);
-        let wait_ms = match self.dice.between(0, 3) {
-            0 => Some(0),
-            1 => Some(self.dice.between(20, 800)),
-            _ => None,
-        };
-        let lease_ms = Some(self.dice.between(self.term_ms.0, self.term_ms.1));
-        let op = Op::Acquire {
-            lock,
-            lease_ms,
-            wait_ms,
-            mode: LockMode::Exclusive,
-        };
-        self.acquiring = self.command(now, op);
-    }
-
-    /// Now and then a waiter loses patience. From then on no grant of that acquire counts: the cancel may
-    /// have given it back already.
-    fn maybe_cancel(&mut self, now: i64, id: u64) {
-        let waits = self
-            .calls
-            .get(&id)
-            .is_some_and(|call| now - call.born_at > 700_000);
-        if (waits && self.dice.permille(300)) || self.stopped {
-            if self.dice.permille(500) {
-                // Given up before, so that the cancel itself says so.
-                self.close(id);
-            }
-            self.command(now, Op::Cancel { seq: Seq(id) });
-            self.close(id);
-            self.acquiring = None;
-            self.rest(now);
-        }
-    }
-
-    /// Files that come and go.
-    fn churn(&mut self, now: i64) {
-        let file = format!("temp_{}", self.dice.between(0, 1));
-        let op = if self.dice.permille(500) {
-            Op::CreateFile {
-                file,
-                guard: Some(lock_name(0)),
-            }
-        } else {
-            Op::RemoveFile { file }
-        };
-        self.command(now, op);
-    }
-
-    fn read(&mut self, now: i64) {
-        let lock = lock_name(self.dice.between(0, self.locks as u64 - 1) as usize);
-        let file = self.file_of(&lock);
-        let query = match self.dice.between(0, 5) {
-            0 => Query::LockStatus { lock },
-            1 => Query::Read {
-                file,
-                offset: self.dice.between(0, 40),
-                len: 1_000,
-            },
-            2 => Query::Stat { file },
-            3 => Query::Sessions {
-                after: None,
-                limit: 10,
-            },
-            4 => Query::Files {
-                after: None,
-                limit: 10,
-            },
-            _ => Query::CheckToken {
-                lock,
-                token: Token(self.dice.between(1, 50)),
-            },
-        };
-        let stale = self.dice.permille(200);
-        let body = RequestBody::Query {
-            stale,
-            bytes: Bytes::from(query.encode()),
-        };
-        let id = self.other_call();
-        self.start(now, id, What::Query(query, stale), body, None);
-    }
-
-    fn file_of(&mut self, lock: &str) -> String {
-        match lock.strip_prefix("lock_") {
-            Some(number) => format!("data_{number}"),
-            None if self.dice.permille(100) => format!("temp_{}", self.dice.between(0, 1)),
-            None => format!("file_{}", self.dice.between(0, u64::from(self.files) - 1)),
-        }
-    }
-
-    fn script_section(&mut self, now: i64) {
-        let Some(guard) = &self.guard else { return };
-        if guard.ending || now < guard.idle_until {
-            return;
-        }
-        // Pipelined as a rule; at times one after another.
-        if guard.left > 0 {
-            if guard.in_flight.is_empty() || self.dice.permille(700) {
-                self.append(now);
-            }
-            return;
-        }
-        if guard.in_flight.is_empty() {
-            self.end_section(now, false);
-        } else if let Some(guard) = &mut self.guard {
-            guard.idle_until = now + 5 * MS as i64;
-        }
-    }
-
-    fn append(&mut self, now: i64) {
-        let Some(guard) = &self.guard else { return };
-        let (lock, token) = (guard.lock.clone(), guard.token);
-        let place = guard.next_place;
-        let file = self.file_of(&lock);
-        let filler = if self.dice.permille(50) {
-            self.dice.between(100, 6_000)
-        } else {
-            0
-        };
-        let pause = match self.dice.between(0, 19) {
-            0 => self.dice.between(0, self.term_ms.1 * MS),
-            1..5 => self.dice.between(0, 30 * MS),
-            _ => 0,
-        };
-        let Some(guard) = &mut self.guard else { return };
-        let data = Bytes::from(guard.section.record(place, filler as usize));
-        guard.left -= 1;
-        guard.next_place += 1;
-        guard.idle_until = now + pause as i64;
-        let op = Op::Append {
-            lock,
-            token,
-            place,
-            file: file.clone(),
-            data,
-        };
-        if let Some(id) = self.command(now, op)
-            && let Some(guard) = &mut self.guard
-        {
-            guard.in_flight.insert(id, (file, place));
-        }
-        if self.dice.permille(50)
-            && let Some(guard) = &self.guard
-        {
-            let op = Op::Renew {
-                lock: guard.lock.clone(),
-                token: guard.token,
-            };
-            self.command(now, op);
-        }
-    }
-
-    /// Releases as a rule; at times aborts, or forgets about it.
-    fn end_section(&mut self, now: i64, spoiled: bool) {
-        let choice = self.dice.between(0, 19);
-        let Some(guard) = &mut self.guard else { return };
-        if guard.ending {
-            return;
-        }
-        guard.ending = true;
-        let (lock, token) = (guard.lock.clone(), guard.token);
-        if choice == 0 && !spoiled && !self.stopped {
-            return self.end(now, Fate::Discarded);
-        }
-        if choice == 1 || spoiled {
-            self.stop_believing();
-            self.command(now, Op::Abort { lock, token });
-            return;
-        }
-        guard.section.fate = Fate::Unknown;
-        let count = guard.next_place - 1;
-        self.stop_believing();
-        self.command(now, Op::Release { lock, token, count });
-    }
-}
-
-fn lock_name(index: usize) -> String {
-    if index == 0 {
-        "default".to_owned()
-    } else {
-        format!("lock_{index}")
     }
 }
 

@@ -8,33 +8,33 @@ use rand_chacha::ChaCha8Rng;
 
 /// A stream of choices.
 #[derive(Clone, Debug)]
-pub struct Dice(ChaCha8Rng);
+pub(crate) struct Dice(ChaCha8Rng);
 
 impl Dice {
     /// The stream numbered `stream` of a seed.
-    pub fn new(seed: u64, stream: u64) -> Dice {
+    pub(crate) fn new(seed: u64, stream: u64) -> Dice {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
         Dice(rng)
     }
 
     /// Any number.
-    pub fn word(&mut self) -> u64 {
+    pub(crate) fn word(&mut self) -> u64 {
         self.0.random()
     }
 
     /// A number from `low` to `high`, both possible.
-    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         self.0.random_range(low..=high.max(low))
     }
 
     /// True so many times in a thousand.
-    pub fn permille(&mut self, chance: u64) -> bool {
+    pub(crate) fn permille(&mut self, chance: u64) -> bool {
         self.0.random_range(0..1_000) < chance
     }
 
     /// One of them.
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.0.random_range(0..from.len())]
     }
 }

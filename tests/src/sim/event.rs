@@ -10,7 +10,7 @@ use super::network::ToClient;
 /// One thing that happens at one time. `life` is the replica's: what was meant for an earlier life is
 /// void.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// An input reaches a replica's process.
     Deliver {
         replica: usize,
@@ -72,7 +72,7 @@ pub enum Event {
 
 /// The heap.
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub(crate) struct Agenda {
     heap: BinaryHeap<Reverse<Item>>,
     count: u64,
 }
@@ -106,7 +106,7 @@ impl Ord for Item {
 
 impl Agenda {
     /// Adds an event.
-    pub fn add(&mut self, at_us: u64, event: Event) {
+    pub(crate) fn add(&mut self, at_us: u64, event: Event) {
         self.count += 1;
         self.heap.push(Reverse(Item {
             at_us,
@@ -116,7 +116,7 @@ impl Agenda {
     }
 
     /// Takes out the next event and its time.
-    pub fn next(&mut self) -> Option<(u64, Event)> {
+    pub(crate) fn next(&mut self) -> Option<(u64, Event)> {
         self.heap
             .pop()
             .map(|Reverse(item)| (item.at_us, item.event))

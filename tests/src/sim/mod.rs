@@ -80,12 +80,12 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 ///
-/// [`Failure`], with the trace of a second run of the same seed.
-pub fn run(seed: u64) -> Result<Summary, Box<Failure>> {
-    match attempt(seed, false) {
+/// [`Failure`], with the last `trace_lines` lines of the trace of a second run of the same seed.
+pub fn run(seed: u64, trace_lines: usize) -> Result<Summary, Box<Failure>> {
+    match attempt(seed, 0) {
         (Ok(summary), _) => Ok(summary),
         (Err(violation), _) => {
-            let (_, trace) = attempt(seed, true);
+            let (_, trace) = attempt(seed, trace_lines);
             Err(Box::new(Failure {
                 seed,
                 violation,
@@ -100,8 +100,8 @@ pub fn run(seed: u64) -> Result<Summary, Box<Failure>> {
 /// # Errors
 ///
 /// [`Failure`]; check `D1` if the two runs differ.
-pub fn run_twice(seed: u64) -> Result<Summary, Box<Failure>> {
-    let (first, second) = (run(seed)?, run(seed)?);
+pub fn run_twice(seed: u64, trace_lines: usize) -> Result<Summary, Box<Failure>> {
+    let (first, second) = (run(seed, trace_lines)?, run(seed, trace_lines)?);
     if first == second {
         return Ok(first);
     }
@@ -116,8 +116,8 @@ pub fn run_twice(seed: u64) -> Result<Summary, Box<Failure>> {
     }))
 }
 
-fn attempt(seed: u64, verbose: bool) -> (Result<Summary, Violation>, Vec<String>) {
-    let mut world = match World::new(Plan::draw(seed), verbose) {
+fn attempt(seed: u64, trace_lines: usize) -> (Result<Summary, Violation>, Vec<String>) {
+    let mut world = match World::new(Plan::draw(seed), trace_lines) {
         Ok(world) => world,
         Err(violation) => return (Err(violation), Vec::new()),
     };

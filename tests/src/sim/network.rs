@@ -10,7 +10,7 @@ use super::plan::Plan;
 
 /// What reaches a client.
 #[derive(Debug)]
-pub enum ToClient {
+pub(crate) enum ToClient {
     /// An answer.
     Response(net::Response),
     /// The connection that this attempt went over is gone, or was refused.
@@ -28,7 +28,7 @@ struct Link {
 
 /// All connections and what they do to messages.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     dice: Dice,
     latency_us: (u64, u64),
     slow_permille: u64,
@@ -42,7 +42,7 @@ pub struct Network {
 
 impl Network {
     /// The network of a plan.
-    pub fn new(plan: &Plan) -> Network {
+    pub(crate) fn new(plan: &Plan) -> Network {
         Network {
             dice: Dice::new(plan.seed, 2),
             latency_us: plan.latency_us,
@@ -56,7 +56,7 @@ impl Network {
     }
 
     /// No more faults.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.slow_permille = 0;
         self.loss_permille = 0;
         self.double_permille = 0;
@@ -65,7 +65,7 @@ impl Network {
     }
 
     /// How long something takes to arrive.
-    pub fn latency(&mut self) -> u64 {
+    pub(crate) fn latency(&mut self) -> u64 {
         let base = self.dice.between(self.latency_us.0, self.latency_us.1);
         if self.dice.permille(self.slow_permille) {
             base * self.dice.between(10, 100)
@@ -75,7 +75,7 @@ impl Network {
     }
 
     /// When each copy of something between a client and a replica arrives.
-    pub fn client_arrivals(&mut self, now_us: u64) -> Vec<u64> {
+    pub(crate) fn client_arrivals(&mut self, now_us: u64) -> Vec<u64> {
         if self.dice.permille(self.loss_permille) {
             return Vec::new();
         }
@@ -89,7 +89,7 @@ impl Network {
     }
 
     /// When each copy of a message between two replicas arrives.
-    pub fn peer_arrivals(&mut self, now_us: u64, from: usize, to: usize) -> Vec<u64> {
+    pub(crate) fn peer_arrivals(&mut self, now_us: u64, from: usize, to: usize) -> Vec<u64> {
         if self.cut.contains(&(from, to)) || self.dice.permille(self.loss_permille / 2) {
             return Vec::new();
         }
@@ -114,7 +114,7 @@ impl Network {
 
     /// Makes a connection if none stands and messages pass: its number, and when each end (lower,
     /// higher) has it.
-    pub fn connect(&mut self, now_us: u64, a: usize, b: usize) -> Option<(u64, u64, u64)> {
+    pub(crate) fn connect(&mut self, now_us: u64, a: usize, b: usize) -> Option<(u64, u64, u64)> {
         if self.cut.contains(&(a, b)) || self.cut.contains(&(b, a)) {
             return None;
         }
@@ -131,35 +131,35 @@ impl Network {
     }
 
     /// Breaks a connection. Says whether one stood.
-    pub fn disconnect(&mut self, a: usize, b: usize) -> bool {
+    pub(crate) fn disconnect(&mut self, a: usize, b: usize) -> bool {
         let link = self.links.entry(pair(a, b)).or_default();
         std::mem::replace(&mut link.stands, false)
     }
 
     /// Whether this is the connection that stands.
-    pub fn stands(&self, a: usize, b: usize, number: u64) -> bool {
+    pub(crate) fn stands(&self, a: usize, b: usize, number: u64) -> bool {
         self.links
             .get(&pair(a, b))
             .is_some_and(|link| link.stands && link.number == number)
     }
 
     /// Whether what was sent over a broken connection arrives all the same.
-    pub fn straggles(&mut self) -> bool {
+    pub(crate) fn straggles(&mut self) -> bool {
         self.dice.permille(500)
     }
 
     /// Whether anything passes from one replica to another.
-    pub fn passes(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn passes(&self, from: usize, to: usize) -> bool {
         !self.cut.contains(&(from, to))
     }
 
     /// Cuts directions.
-    pub fn cut(&mut self, directions: impl IntoIterator<Item = (usize, usize)>) {
+    pub(crate) fn cut(&mut self, directions: impl IntoIterator<Item = (usize, usize)>) {
         self.cut.extend(directions);
     }
 
     /// Mends all of them.
-    pub fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         self.cut.clear();
     }
 }

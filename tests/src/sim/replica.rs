@@ -20,7 +20,7 @@ use super::dice::Dice;
 
 /// A clock that runs at its own rate.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// Millionths that it is too fast.
     ppm: i64,
     offset_us: i64,
@@ -28,7 +28,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock up to `ppm_max` millionths off.
-    pub fn draw(dice: &mut Dice, ppm_max: u64) -> Clock {
+    pub(crate) fn draw(dice: &mut Dice, ppm_max: u64) -> Clock {
         let ppm = dice.between(0, 2 * ppm_max) as i64 - ppm_max as i64;
         Clock {
             ppm,
@@ -37,13 +37,13 @@ impl Clock {
     }
 
     /// What it shows.
-    pub fn local(&self, real_us: u64) -> i64 {
+    pub(crate) fn local(&self, real_us: u64) -> i64 {
         let real = real_us as i64;
         self.offset_us + real + real * self.ppm / 1_000_000
     }
 
     /// When it will show `local` or more.
-    pub fn real(&self, local: i64) -> u64 {
+    pub(crate) fn real(&self, local: i64) -> u64 {
         let elapsed = i128::from(local) - i128::from(self.offset_us);
         let real = elapsed * 1_000_000 / i128::from(1_000_000 + self.ppm);
         u64::try_from(real + 2).unwrap_or(0)
@@ -52,81 +52,81 @@ impl Clock {
 
 /// A replica.
 #[derive(Debug)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// Its index; its id is one more.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Its disk.
-    pub disk: MemDisk,
+    pub(crate) disk: MemDisk,
     /// Its clock.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Grows when its process starts and when it ends.
-    pub life: u64,
+    pub(crate) life: u64,
     /// The process, if it runs.
-    pub process: Option<Box<Process>>,
+    pub(crate) process: Option<Box<Process>>,
     /// Until when it is paused.
-    pub paused_until: Option<u64>,
+    pub(crate) paused_until: Option<u64>,
     /// Whether the power fails at the end of the commit group under way.
-    pub fails_writing: bool,
+    pub(crate) fails_writing: bool,
     /// Until when its disk finishes nothing.
-    pub stalled_until: u64,
+    pub(crate) stalled_until: u64,
     config: BootConfig,
 }
 
 /// A running process.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     /// The replica's logic.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
     /// Its log.
-    pub writer: Writer,
+    pub(crate) writer: Writer,
     /// Its files.
-    pub files: FileStore,
+    pub(crate) files: FileStore,
     /// What reached it and is not worked off.
-    pub inbox: Vec<Input>,
+    pub(crate) inbox: Vec<Input>,
     /// Whether a run is on the agenda.
-    pub run_due: bool,
+    pub(crate) run_due: bool,
     /// The connection to each peer, as it knows.
-    pub links: BTreeMap<usize, u64>,
+    pub(crate) links: BTreeMap<usize, u64>,
     /// Appends that the disk has not begun.
-    pub log_queue: VecDeque<WalAppend>,
+    pub(crate) log_queue: VecDeque<WalAppend>,
     /// The commit group under way.
-    pub log_busy: Option<Vec<WalAppend>>,
+    pub(crate) log_busy: Option<Vec<WalAppend>>,
     /// Effects that wait for room.
-    pub effects: VecDeque<Effect>,
+    pub(crate) effects: VecDeque<Effect>,
     /// Whether the engine was told that they wait.
-    pub blocked: bool,
+    pub(crate) blocked: bool,
     /// The snapshot to be made.
-    pub snapshot: Option<SnapshotJob>,
+    pub(crate) snapshot: Option<SnapshotJob>,
     /// The wake-up that counts.
-    pub wake: u64,
+    pub(crate) wake: u64,
     /// What each slot holds, as last handed to the log.
-    pub submitted: BTreeMap<Slot, Entry>,
+    pub(crate) submitted: BTreeMap<Slot, Entry>,
     /// The last slot that the checks have seen applied.
-    pub seen: Slot,
+    pub(crate) seen: Slot,
     /// Whether the log's disk was found nearly full.
-    pub low: bool,
+    pub(crate) low: bool,
     /// Whether it was asked to end.
-    pub ending: bool,
+    pub(crate) ending: bool,
 }
 
 /// What a start found, for the checks.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The highest ballot promised.
-    pub promised: Ballot,
+    pub(crate) promised: Ballot,
     /// Everything up to here was replayed.
-    pub chosen: Slot,
+    pub(crate) chosen: Slot,
     /// What is held above that.
-    pub accepted: Vec<(Slot, Ballot, Entry, bool)>,
+    pub(crate) accepted: Vec<(Slot, Ballot, Entry, bool)>,
     /// Whether the log ended in a torn write.
-    pub torn: bool,
+    pub(crate) torn: bool,
     /// Whether a snapshot was the base.
-    pub from_snapshot: bool,
+    pub(crate) from_snapshot: bool,
 }
 
 impl Replica {
     /// A replica with an empty disk.
-    pub fn new(index: usize, clock: Clock, config: BootConfig) -> Replica {
+    pub(crate) fn new(index: usize, clock: Clock, config: BootConfig) -> Replica {
         Replica {
             index,
             disk: MemDisk::new(),
@@ -141,7 +141,7 @@ impl Replica {
     }
 
     /// What its clocks show.
-    pub fn now(&self, real_us: u64) -> Now {
+    pub(crate) fn now(&self, real_us: u64) -> Now {
         let mono = MonoTime(self.clock.local(real_us) as u64);
         Now {
             mono,
@@ -154,21 +154,21 @@ impl Replica {
     }
 
     /// Lays out its folder; its disk id.
-    pub fn format(&mut self) -> Result<u64, Refusal> {
+    pub(crate) fn format(&mut self) -> Result<u64, Refusal> {
         let disk: SharedDisk = Arc::new(self.disk.clone());
         let folder = boot::open_folder(disk, self.config.node, self.environment())?;
         Ok(folder.meta().disk)
     }
 
     /// Stores its birth record.
-    pub fn bear(&mut self, record: &BirthRecord) -> Result<(), Refusal> {
+    pub(crate) fn bear(&mut self, record: &BirthRecord) -> Result<(), Refusal> {
         let disk: SharedDisk = Arc::new(self.disk.clone());
         let mut folder = boot::open_folder(disk, self.config.node, self.environment())?;
         Ok(folder.store_birth(record.cluster, &record.encode())?)
     }
 
     /// Starts its process.
-    pub fn start(&mut self, real_us: u64) -> Result<Found, Refusal> {
+    pub(crate) fn start(&mut self, real_us: u64) -> Result<Found, Refusal> {
         let disk: SharedDisk = Arc::new(self.disk.clone());
         self.life += 1;
         self.config.seed = self.config.seed.wrapping_add(0x9e37_79b9);
@@ -221,7 +221,7 @@ impl Replica {
 
     /// Ends its process: whatever it was writing is cut off at a random call, and what was not synced is
     /// kept, dropped or torn, if the machine goes down with it.
-    pub fn crash(&mut self, dice: &mut Dice, power_fails: bool) {
+    pub(crate) fn crash(&mut self, dice: &mut Dice, power_fails: bool) {
         self.life += 1;
         self.paused_until = None;
         self.fails_writing = false;
@@ -255,7 +255,7 @@ impl Replica {
     }
 
     /// Works off the inbox as one batch.
-    pub fn run(&mut self, real_us: u64) -> Output {
+    pub(crate) fn run(&mut self, real_us: u64) -> Output {
         let now = self.now(real_us);
         let mut out = Output::default();
         if let Some(process) = &mut self.process {
@@ -272,7 +272,7 @@ impl Replica {
 
 impl Process {
     /// Writes a commit group.
-    pub fn commit(&mut self, group: Vec<WalAppend>) -> Result<(), wal::Error> {
+    pub(crate) fn commit(&mut self, group: Vec<WalAppend>) -> Result<(), wal::Error> {
         let commit_slot = group
             .iter()
             .map(|append| append.commit.0)
@@ -287,7 +287,11 @@ impl Process {
     }
 
     /// Makes a snapshot as the server does, but at one time.
-    pub fn save_snapshot(&mut self, disk: &MemDisk, job: &SnapshotJob) -> Result<Input, String> {
+    pub(crate) fn save_snapshot(
+        &mut self,
+        disk: &MemDisk,
+        job: &SnapshotJob,
+    ) -> Result<Input, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         self.files
             .sync_set()
@@ -327,7 +331,7 @@ fn read_accepted(writer: &Writer, chosen: Slot) -> Vec<(Slot, Ballot, Entry, boo
 }
 
 /// The configuration of a replica.
-pub fn config(index: usize, plan: &super::plan::Plan) -> BootConfig {
+pub(crate) fn config(index: usize, plan: &super::plan::Plan) -> BootConfig {
     let node = NodeId(index as u16 + 1);
     let mut config = BootConfig::new(node);
     config.heartbeat_us = plan.election_us / 10;

@@ -6,29 +6,27 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-/// Lines kept.
-const TAIL: usize = 400;
-
 /// The trace of one run.
 #[derive(Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     hash: u64,
-    verbose: bool,
+    /// Lines kept; 0 = none are written.
+    lines: usize,
     tail: VecDeque<String>,
 }
 
 impl Trace {
-    /// An empty trace.
-    pub fn new(verbose: bool) -> Trace {
+    /// An empty trace that will keep so many lines.
+    pub(crate) fn new(lines: usize) -> Trace {
         Trace {
             hash: 0xcbf2_9ce4_8422_2325,
-            verbose,
+            lines,
             tail: VecDeque::new(),
         }
     }
 
     /// Takes numbers into the hash (FNV-1a, by words).
-    pub fn mix(&mut self, words: &[u64]) {
+    pub(crate) fn mix(&mut self, words: &[u64]) {
         for word in words {
             self.hash = (self.hash ^ word)
                 .wrapping_mul(0x0000_0100_0000_01b3)
@@ -37,9 +35,9 @@ impl Trace {
     }
 
     /// Adds a line, if anybody will read it.
-    pub fn line(&mut self, now_us: u64, what: fmt::Arguments<'_>) {
-        if self.verbose {
-            if self.tail.len() == TAIL {
+    pub(crate) fn line(&mut self, now_us: u64, what: fmt::Arguments<'_>) {
+        if self.lines > 0 {
+            if self.tail.len() == self.lines {
                 self.tail.pop_front();
             }
             self.tail
@@ -48,12 +46,12 @@ impl Trace {
     }
 
     /// The hash so far.
-    pub fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
     /// The last lines.
-    pub fn tail(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn tail(&self) -> impl Iterator<Item = &String> {
         self.tail.iter()
     }
 }

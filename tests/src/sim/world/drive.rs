@@ -1,0 +1,284 @@
+//! What a server's driver does around the engine: inputs in, outputs out, and a look at each of them for
+//! the checks before anybody else learns of it.
+
+use node::engine::{Input, Output};
+use node::records;
+use paxos::{EntryKind, Message, NodeId, WalRecord};
+
+use super::World;
+use crate::sim::check::{Verdict, Violation, ensure};
+use crate::sim::event::Event;
+use crate::sim::plan::MS;
+
+impl World {
+    pub(in crate::sim) fn is_alive(&self, replica: usize, life: u64) -> bool {
+        self.replicas[replica].life == life && self.replicas[replica].process.is_some()
+    }
+
+    /// Puts an input into a replica's inbox and has it worked off soon, with what else arrives by then.
+    pub(in crate::sim) fn deliver(&mut self, replica: usize, input: Input) {
+        if let Some(process) = &mut self.replicas[replica].process {
+            process.inbox.push(input);
+            self.run_soon(replica);
+        }
+    }
+
+    pub(super) fn run_soon(&mut self, replica: usize) {
+        let target = &mut self.replicas[replica];
+        let Some(process) = &mut target.process else {
+            return;
+        };
+        if process.run_due || target.paused_until.is_some() {
+            return;
+        }
+        process.run_due = true;
+        let wait = if self.dice.permille(250) {
+            self.dice.between(1, 300)
+        } else {
+            0
+        };
+        let life = target.life;
+        self.agenda
+            .add(self.now_us + wait, Event::Run { replica, life });
+    }
+
+    pub(super) fn on_run(&mut self, replica: usize, life: u64) -> Verdict {
+        if !self.is_alive(replica, life) {
+            return Ok(());
+        }
+        if self.replicas[replica].paused_until.is_some() {
+            self.replicas[replica]
+                .process
+                .as_mut()
+                .expect("alive")
+                .run_due = false;
+            return Ok(());
+        }
+        let out = self.replicas[replica].run(self.now_us);
+        self.settle(replica, out)?;
+        self.schedule_wake(replica);
+        self.end_process(replica)
+    }
+
+    pub(super) fn schedule_wake(&mut self, replica: usize) {
+        let now_us = self.now_us;
+        let target = &mut self.replicas[replica];
+        let Some(process) = &mut target.process else {
+            return;
+        };
+        let next = process.engine.next_wake();
+        let at_us = target
+            .clock
+            .real(next.0.min(i64::MAX as u64 / 4) as i64)
+            .max(now_us + 1);
+        process.wake += 1;
+        let (life, wake) = (target.life, process.wake);
+        self.agenda.add(
+            at_us,
+            Event::Wake {
+                replica,
+                life,
+                wake,
+            },
+        );
+    }
+
+    /// Does what the engine wants, in the order of the server's driver.
+    pub(super) fn settle(&mut self, replica: usize, mut out: Output) -> Verdict {
+        if let Some(why) = out.fatal.take() {
+            return ensure(false, "fatal", || format!("replica {replica} stops: {why}"));
+        }
+        self.watch(replica, &out)?;
+        for note in &out.notes {
+            self.mark_note(note);
+            self.trace
+                .line(self.now_us, format_args!("r{replica} {note:?}"));
+        }
+        for envelope in std::mem::take(&mut out.sends) {
+            for peer in &envelope.to {
+                self.send(replica, usize::from(peer.0) - 1, &envelope.message);
+            }
+        }
+        let target = self.replicas[replica]
+            .process
+            .as_mut()
+            .expect("it has just run");
+        target.log_queue.extend(out.wal);
+        target.effects.extend(out.effects);
+        self.start_log(replica);
+        let life = self.replicas[replica].life;
+        self.carry_out(replica)?;
+        if !self.is_alive(replica, life) {
+            return Ok(());
+        }
+        for wanted in out.load_log {
+            let target = self.replicas[replica]
+                .process
+                .as_mut()
+                .expect("it has just run");
+            let input =
+                records::load(&target.writer.reader(), wanted).map_err(|error| Violation {
+                    check: "R3",
+                    detail: format!("replica {replica}: {error}"),
+                })?;
+            let at_us = self.now_us + self.dice.between(50, 5 * MS);
+            self.marks.hit("log read back");
+            self.agenda.add(
+                at_us,
+                Event::Deliver {
+                    replica,
+                    life,
+                    input,
+                },
+            );
+        }
+        if let Some(job) = out.snapshot {
+            let target = self.replicas[replica]
+                .process
+                .as_mut()
+                .expect("it has just run");
+            target.snapshot = Some(job);
+            let at_us = self.now_us + self.dice.between(MS, 200 * MS);
+            self.agenda.add(at_us, Event::Snapshot { replica, life });
+        }
+        if let Some(release) = out.release_log {
+            self.release(replica, release)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that the checks want to know of a batch, before anybody else learns of it.
+    pub(super) fn watch(&mut self, replica: usize, out: &Output) -> Verdict {
+        let target = self.replicas[replica]
+            .process
+            .as_mut()
+            .expect("it has just run");
+        let status = target.engine.core().status();
+        self.votes.on_chosen_known(replica, status.chosen);
+        for append in &out.wal {
+            for record in &append.records {
+                self.votes.on_submitted(replica, record)?;
+                if let WalRecord::Accept { slot, entry, .. } | WalRecord::Chosen { slot, entry } =
+                    record
+                {
+                    if entry.birth().node().0 as usize == replica + 1 {
+                        self.history.on_stamped(self.now_us, *slot, entry);
+                    }
+                    target.submitted.insert(*slot, entry.clone());
+                }
+            }
+        }
+        for envelope in &out.sends {
+            self.votes.on_sent(replica, &envelope.message)?;
+        }
+        check_order(replica, &status)?;
+        let applied = target.engine.applied();
+        let mut new = Vec::new();
+        while target.seen < applied {
+            target.seen = target.seen.next();
+            let entry = target.submitted.remove(&target.seen);
+            new.push((target.seen, entry));
+        }
+        for (slot, entry) in new {
+            let entry = entry.ok_or_else(|| Violation {
+                check: "R4",
+                detail: format!("replica {replica} applied slot {slot}, never handed to its log"),
+            })?;
+            self.trace.mix(&[
+                replica as u64,
+                slot.0,
+                entry.stamp_ms(),
+                entry.birth().raw(),
+            ]);
+            self.trace.line(
+                self.now_us,
+                format_args!("r{replica} applied {slot} {:?}", Short(&entry)),
+            );
+            self.history.on_applied(&self.votes, slot, &entry)?;
+            let target = self.replicas[replica]
+                .process
+                .as_ref()
+                .expect("it has just run");
+            if slot == applied {
+                self.history
+                    .check_state(replica, slot, target.engine.machine())?;
+            }
+        }
+        for event in &out.events {
+            self.mark_event(event);
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, from: usize, to: usize, message: &Message) {
+        let Some(process) = &self.replicas[from].process else {
+            return;
+        };
+        let Some(&link) = process.links.get(&to) else {
+            return;
+        };
+        self.trace.line(
+            self.now_us,
+            format_args!("r{from} -> r{to} {}", message.name()),
+        );
+        for at_us in self.network.peer_arrivals(self.now_us, from, to) {
+            let message = if self.plan.encode {
+                Message::decode(message.encode()).expect("what was encoded decodes")
+            } else {
+                message.clone()
+            };
+            self.agenda.add(
+                at_us,
+                Event::Message {
+                    from,
+                    to,
+                    link,
+                    message,
+                },
+            );
+        }
+    }
+
+    pub(super) fn on_message(&mut self, from: usize, to: usize, link: u64, message: Message) {
+        if !self.network.stands(from, to, link) && !self.network.straggles() {
+            return;
+        }
+        let from = NodeId(from as u16 + 1);
+        self.deliver(
+            to,
+            Input::Peer {
+                from,
+                link,
+                message,
+            },
+        );
+    }
+}
+
+/// R5: the log is one piece and nothing is ahead of what it follows from.
+fn check_order(replica: usize, status: &paxos::Status) -> Verdict {
+    let holds = status.applied <= status.chosen
+        && status.first.0 <= status.applied.0 + 1
+        && status.chosen <= status.last.max(status.chosen);
+    ensure(holds, "R5", || format!("replica {replica}: {status:?}"))
+}
+
+/// An entry in a line of the trace.
+struct Short<'a>(&'a paxos::Entry);
+
+impl std::fmt::Debug for Short<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Short(entry) = self;
+        write!(
+            f,
+            "{:?} birth {} stamp {}",
+            entry.kind(),
+            entry.birth(),
+            entry.stamp_ms()
+        )?;
+        if entry.kind() == EntryKind::App {
+            write!(f, " {:?}", statemachine::Command::decode(&entry.payload()))?;
+        }
+        Ok(())
+    }
+}

@@ -63,7 +63,13 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Result<u8, Failure> {
         Verb::Snap {
             verb: Snap::Verify { .. },
         } => {
-            return Ok(code.max(snap::verify(&source, out)?));
+            let own = snap::verify(&source, out)?;
+            let is_worse = matches!(code, exit::CORRUPT..=exit::REFUSED);
+            return Ok(if own == exit::INTACT || is_worse {
+                code
+            } else {
+                own
+            });
         }
     }
     if code != exit::INTACT && !tells_damage {

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde_json::Value;
+use wal::Record;
 use wal::scan::{Follow, Followed, RecordView, Verdict};
-use wal::{Lsn, Record};
 
 use super::dump::{self, Line};
 use crate::args::{Payload, Tail};
@@ -75,40 +74,41 @@ pub(super) fn follow(
 
 fn lines(batch: &Followed) -> impl Iterator<Item = (Line, Record)> {
     let (head, segment) = (&batch.header, batch.segment);
-    batch.records.iter().map(move |record| {
-        let line = Line {
-            segment,
-            offset: 0,
-            lsn: head.lsn.0,
-            batch: head.batch_seq,
-            kind: record.kind,
-            slot: record.slot,
-            ballot: record.ballot,
-            bytes: record.payload.len() as u64,
-            verdict: Verdict::Live.name(),
-            wall_ns: head.wall_ns,
-        };
-        (line, record.clone())
-    })
+    batch
+        .records
+        .iter()
+        .zip(&batch.places)
+        .map(move |(record, place)| {
+            let line = Line {
+                segment,
+                offset: place.0.saturating_sub(batch.base.0),
+                lsn: place.0,
+                batch: head.batch_seq,
+                kind: record.kind,
+                slot: record.slot,
+                ballot: record.ballot,
+                bytes: record.payload.len() as u64,
+                verdict: Verdict::Live.name(),
+                wall_ns: head.wall_ns,
+            };
+            (line, record.clone())
+        })
 }
 
 fn tell(line: &Line, record: &Record, part: Selection, out: &Output) -> Result<(), Failure> {
     let at = Standing {
         slots: (line.slot > 0).then_some((line.slot, line.slot)),
-        lsn: Lsn(line.lsn).0,
+        lsn: line.lsn,
         segment: line.segment,
         wall_ns: line.wall_ns,
     };
     if !part.holds(at) {
         return Ok(());
     }
-    let fields = || {
-        let mut fields = line.fields(Some(&record.payload), Payload::Decoded);
-        // A follower knows the batch, not the place in it.
-        fields["offset"] = Value::Null;
-        fields
-    };
-    out.tell("record", fields, || {
-        line.words(Some(&record.payload), Payload::Decoded)
-    })
+    let bytes = Some(&record.payload);
+    out.tell(
+        "record",
+        || line.fields(bytes, Payload::Decoded),
+        || line.words(bytes, Payload::Decoded),
+    )
 }

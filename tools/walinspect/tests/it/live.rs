@@ -50,6 +50,12 @@ fn tail_follows_what_becomes_durable() {
     let next = || {
         let line = told.recv_timeout(PATIENCE).expect("a record in time");
         let object: serde_json::Value = serde_json::from_str(&line).expect("an object");
+        let dumped = rig.record(object["slot"].as_u64().expect("a slot"));
+        // The same as `dump` says, but that by then more may have been proven.
+        assert_eq!(
+            (&object["lsn"], &object["offset"]),
+            (&dumped["lsn"], &dumped["offset"])
+        );
         object["slot"].as_u64().expect("a slot")
     };
     assert_eq!(next(), 1);

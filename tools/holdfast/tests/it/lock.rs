@@ -62,6 +62,23 @@ fn pid(text: &str) -> Pid {
     Pid::from_raw(text.parse().expect("a process id")).expect("a process id")
 }
 
+/// The exit code of a process that must end by itself; one that does not is killed, and the test fails.
+#[track_caller]
+fn code_of(child: &mut Child) -> Option<i32> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("its end") {
+            return status.code();
+        }
+        if start.elapsed() > Duration::from_secs(20) {
+            child.kill().expect("SIGKILL");
+            child.wait().expect("its end");
+            panic!("holdfast does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Waits until a process is gone.
 #[track_caller]
 fn wait_gone(pid: Pid) {
@@ -178,7 +195,7 @@ fn busy_and_wait_over_are_124_or_as_told() {
     assert_eq!(code(&["--wait", "200ms"]), Some(124));
     assert_eq!(code(&["--try", "-E", "0"]), Some(0));
     kill_process(Pid::from_child(&holder), Signal::TERM).expect("SIGTERM");
-    assert_eq!(holder.wait().expect("its end").code(), Some(128 + 15));
+    assert_eq!(code_of(&mut holder), Some(128 + 15));
     assert_eq!(code(&["--try"]), Some(9), "the lock was not freed");
 }
 
@@ -199,7 +216,7 @@ fn signals_are_passed_on() {
             .expect("lock");
         assert_eq!(first_line(&mut child), "in");
         kill_process(Pid::from_child(&child), signal).expect("a signal");
-        assert_eq!(child.wait().expect("its end").code(), Some(code));
+        assert_eq!(code_of(&mut child), Some(code));
     }
     assert!(free(&replica));
 }
@@ -259,7 +276,7 @@ fn a_lock_taken_away_ends_the_command_with_122() {
         .status();
     assert_eq!(forced.expect("force-release").code(), Some(0));
     assert_eq!(lines.next().expect("a line").expect("text"), "warned");
-    assert_eq!(child.wait().expect("its end").code(), Some(122));
+    assert_eq!(code_of(&mut child), Some(122));
 }
 
 /// The replica is gone for good: SIGTERM comes before the local deadline, SIGKILL at it.
@@ -281,7 +298,7 @@ fn without_the_service_the_command_ends_at_its_deadline() {
     let command = pid(&first_line(&mut child));
     replica.kill();
     let killed = Instant::now();
-    assert_eq!(child.wait().expect("its end").code(), Some(122));
+    assert_eq!(code_of(&mut child), Some(122));
     assert!(mark.exists(), "no SIGTERM before the end");
     // The session is closed at the end, for at most a second.
     assert!(
@@ -308,7 +325,7 @@ fn without_a_command_the_token_is_printed_and_the_lock_held_until_a_signal() {
     );
     assert!(!free(&replica));
     kill_process(Pid::from_child(&child), Signal::TERM).expect("SIGTERM");
-    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    assert_eq!(code_of(&mut child), Some(0));
     assert!(free(&replica));
 }
 
@@ -335,7 +352,7 @@ fn a_waiter_told_to_end_leaves_the_queue() {
         assert!(start.elapsed() < Duration::from_secs(10));
     }
     kill_process(Pid::from_child(&waiter), Signal::TERM).expect("SIGTERM");
-    assert_eq!(waiter.wait().expect("its end").code(), Some(128 + 15));
+    assert_eq!(code_of(&mut waiter), Some(128 + 15));
     assert_eq!(waiting(), 0);
     kill_process(Pid::from_child(&holder), Signal::TERM).expect("SIGTERM");
     holder.wait().expect("its end");

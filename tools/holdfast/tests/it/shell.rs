@@ -166,13 +166,15 @@ fn a_lease_that_nothing_extends_is_lost_and_the_service_says_so() {
     let token =
         shell.done(json!({"id":1,"op":"acquire","lease_ms":500,"renew":false}))["token"].clone();
     shell.done(json!({"id":2,"op":"append","file":"file_0","data":"x"}));
+    // Told while the next command still sleeps.
+    shell.say(json!({"id":3,"op":"sleep","ms":1100}));
     let lost = shell.hear();
     assert_eq!(
         (&lost["id"], &lost["event"], &lost["token"]),
         (&json!(1), &json!("lost"), &token)
     );
     // Lost by this machine's clock, which is careful; then by the service's.
-    shell.done(json!({"id":3,"op":"sleep","ms":600}));
+    assert_eq!(shell.hear(), json!({"id":3,"ok":true,"rc":0}));
     shell.refused(
         json!({"id":4,"op":"append","file":"file_0","data":"y"}),
         2,

@@ -16,8 +16,12 @@ pub struct Followed {
     pub header: BatchHeader,
     /// Number of its segment.
     pub segment: u64,
+    /// Position of the segment's first byte.
+    pub base: Lsn,
     /// Its records.
     pub records: Vec<Record>,
+    /// Where the head of each stands.
+    pub places: Vec<Lsn>,
 }
 
 /// Reads batches as they become durable: a batch is shown once a later header proves it. The idle marker
@@ -135,25 +139,28 @@ impl Follow {
             return Ok(None);
         }
         let bytes = Bytes::from(bytes);
-        let records = found.iter().filter_map(|record| {
+        let read = found.iter().filter_map(|record| {
             let at = (record.lsn.0 - header.lsn.0) as usize;
             let head = &record.header;
             let stored = bytes.slice(at..at + batch::stored_bytes(head.length as usize));
             let (kind, slot, ballot) = (head.kind, head.slot, head.ballot);
             let wanted = (kind, slot, ballot);
             let payload = batch::open_record(stored, segment.salt, record.lsn, wanted)?;
-            Some(Record {
+            let opened = Record {
                 kind,
                 slot,
                 ballot,
                 payload,
-            })
+            };
+            Some((opened, record.lsn))
         });
-        let records = records.collect();
+        let (records, places) = read.unzip();
         Ok(Some(Followed {
             header,
             segment: segment.seq,
+            base: segment.base,
             records,
+            places,
         }))
     }
 }

@@ -48,6 +48,7 @@ impl Folder {
                 .map_err(Error::io("create", folder))?;
         }
         disk.sync_dir("").map_err(Error::io("sync", "."))?;
+        super_store::settle(&*disk)?;
         let found = super_store::read_copies(&*disk);
         refuse_newer(&found)?;
         let mut environment = environment;

@@ -13,6 +13,22 @@ use crate::superblock::{SuperFault, Superblock};
 /// Both copies as they were found.
 pub type Copies = [Result<Superblock, SuperFault>; 2];
 
+/// Makes sure that what is read next is what the disk holds. A killed process leaves copies that are only in
+/// the page cache; to believe one of them and write the other would put both at stake at once.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub(crate) fn settle(disk: &dyn Disk) -> Result<(), Error> {
+    for path in SUPERBLOCKS {
+        // A copy that cannot be opened is judged by the reading.
+        let Ok(file) = disk.open(path) else { continue };
+        file.sync().map_err(Error::io("sync", path))?;
+        file.drop_cache(0, BLOCK_BYTES as u64);
+    }
+    disk.sync_dir(WAL).map_err(Error::io("sync", WAL))
+}
+
 /// Reads both copies. Changes nothing.
 pub(crate) fn read_copies(disk: &dyn Disk) -> Copies {
     SUPERBLOCKS.map(|path| read_copy(disk, path))

@@ -272,6 +272,30 @@ fn a_kill_at_every_call() {
     });
 }
 
+/// What a killed process left is only in the page cache when recovery begins to write beside it.
+#[test]
+fn a_kill_then_a_crash_at_every_call_of_recovery() {
+    at_every_call(|call, known, halted| {
+        let killed = halted.fork();
+        killed.kill();
+        for second in 1..40 {
+            let disk = killed.fork();
+            let through = known.recover_until(&disk, second);
+            for seed in 0..4 {
+                let disk = disk.fork();
+                disk.crash(1000 * seed + call + second);
+                known.check(
+                    &disk,
+                    &format!("killed at call {call}, a crash {second} later"),
+                );
+            }
+            if through {
+                break;
+            }
+        }
+    });
+}
+
 /// After a failed sync nothing is believed and nothing retried, whatever the page cache shows then.
 #[test]
 fn a_failed_sync_at_every_place_poisons_and_loses_nothing_acknowledged() {

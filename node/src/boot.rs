@@ -268,3 +268,6 @@ fn refuse_lost_log(folder: &Folder, disk: &SharedDisk) -> Result<(), Refusal> {
         names.join(", ")
     )))
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,7 @@ impl World {
             asked: BTreeMap::new(),
             floors: BTreeMap::new(),
             votes: Votes::new(usize::from(plan.replicas)),
-            history: History::new(),
+            history: History::default(),
             beliefs: Beliefs::default(),
             marks: Marks::default(),
             trace: Trace::new(trace_lines),

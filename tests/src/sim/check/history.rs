@@ -61,7 +61,7 @@ pub enum What {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
     steps: Vec<Step>,
     machine: Machine,
@@ -78,21 +78,6 @@ pub struct History {
 }
 
 impl History {
-    /// The empty history.
-    pub fn new() -> History {
-        History {
-            steps: Vec::new(),
-            machine: Machine::new(),
-            clock: ClusterClock::default(),
-            files: BTreeMap::new(),
-            first_answers: BTreeMap::new(),
-            last_token: 0,
-            stamped_us: BTreeMap::new(),
-            moved: None,
-            answered: 0,
-        }
-    }
-
     /// The highest slot applied anywhere.
     pub fn last(&self) -> Slot {
         Slot(self.steps.len() as u64)

@@ -1,0 +1,335 @@
+//! A sole replica on a disk in memory: run, stop, damage, start again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use net::{Request, RequestBody, ResponseBody};
+use statemachine::{Command, Done, LockMode, Op, Outcome, Seq, SessionId, Token};
+use wal::SnapshotHeader;
+use wal::storage::{Disk, MemDisk};
+
+use super::*;
+use crate::engine::{ConnId, Effect, Input, Now, Output};
+use crate::records;
+
+const NODE: NodeId = NodeId(1);
+
+fn shared(disk: &MemDisk) -> SharedDisk {
+    Arc::new(disk.clone())
+}
+
+fn config() -> BootConfig {
+    let mut config = BootConfig::new(NODE);
+    config.settings.files = 2;
+    config.log = wal::Options {
+        segment_bytes: 64 << 10,
+    };
+    config.snapshots = SnapshotPolicy {
+        log_bytes: 32 << 10,
+        slot_multiple: 4,
+    };
+    config
+}
+
+/// A folder born into a cluster of its own.
+fn born() -> MemDisk {
+    let disk = MemDisk::new();
+    let mut folder = open_folder(shared(&disk), NODE, Environment::seeded(1)).expect("laid out");
+    let members = vec![(NODE, DiskId(folder.meta().disk))];
+    let record = BirthRecord {
+        cluster: 7,
+        name: "test".to_owned(),
+        members,
+    };
+    folder
+        .store_birth(record.cluster, &record.encode())
+        .expect("stored");
+    disk
+}
+
+struct Running {
+    disk: MemDisk,
+    booted: Booted,
+    now: Now,
+    requests: u64,
+    outcomes: Vec<Outcome>,
+    snapshots: usize,
+}
+
+fn start(disk: &MemDisk) -> Result<Running, Refusal> {
+    let folder = open_folder(shared(disk), NODE, Environment::seeded(disk.calls()))?;
+    let now = Now {
+        mono: MonoTime(1_000_000),
+        wall_ms: 1,
+    };
+    let booted = boot(folder, shared(disk), &config(), now.mono)?;
+    let (outcomes, disk) = (Vec::new(), disk.clone());
+    let mut running = Running {
+        disk,
+        booted,
+        now,
+        requests: 0,
+        outcomes,
+        snapshots: 0,
+    };
+    for _ in 0..30 {
+        running.now.mono = running.now.mono.after(100_000);
+        running.give(Input::Tick);
+    }
+    Ok(running)
+}
+
+impl Running {
+    /// What a driver does, with a disk that is done at once.
+    fn give(&mut self, input: Input) {
+        let mut out = Output::default();
+        self.booted.engine.handle(self.now, input, &mut out);
+        self.booted.engine.finish(self.now, &mut out);
+        for effect in std::mem::take(&mut out.effects) {
+            match effect {
+                Effect::File(op) => self.booted.files.apply(&op).expect("applied"),
+                Effect::Reply { response, .. } => {
+                    if let ResponseBody::Outcome { bytes, .. } = response.body {
+                        self.outcomes
+                            .push(Outcome::decode(&bytes).expect("an outcome"));
+                    }
+                }
+                Effect::ReadFile(_) => {}
+            }
+        }
+        for append in out.wal {
+            let records: Vec<_> = append.records.into_iter().map(records::to_wal).collect();
+            self.booted
+                .writer
+                .commit(&records, append.commit.0)
+                .expect("written");
+            self.give(Input::Durable { seq: append.seq });
+        }
+        if let Some(job) = out.snapshot {
+            self.booted.files.sync_set().run().expect("synced");
+            let mut payload = Vec::new();
+            job.encode(&mut payload).expect("encoded");
+            let header = SnapshotHeader {
+                cluster: 7,
+                slot: job.slot.0,
+                membership: Bytes::new(),
+            };
+            let saved = wal::snapshot::save(&self.disk, &header, &mut payload.as_slice());
+            let saved = saved.expect("saved");
+            self.booted.writer.snapshot_saved(saved).expect("named");
+            self.booted.files.on_snapshot_saved(&job).expect("purged");
+            self.snapshots += 1;
+            let meta = records::snapshot_meta(&saved);
+            self.give(Input::SnapshotSaved {
+                slot: job.slot,
+                meta,
+            });
+        }
+        if let Some(release) = out.release_log {
+            let (snapshot, needed) = (release.snapshot.0, release.needed.0);
+            let removed = self.booted.writer.remove_prefix(snapshot, needed, 1 << 40);
+            let first = Slot(removed.expect("removed").first_slot);
+            self.give(Input::LogTrimmed { first });
+        }
+    }
+
+    fn command(&mut self, command: &Command) -> Outcome {
+        self.requests += 1;
+        let body = RequestBody::Command(Bytes::from(command.encode()));
+        let request = Request {
+            id: self.requests,
+            body,
+        };
+        self.give(Input::Client {
+            conn: ConnId(1),
+            request,
+        });
+        self.outcomes.pop().expect("answered")
+    }
+
+    fn op(&mut self, session: SessionId, seq: u64, op: Op) -> Outcome {
+        let done = Done {
+            below: seq - 1,
+            also: Vec::new(),
+        };
+        self.command(&Command::Session {
+            session,
+            seq: Seq(seq),
+            done,
+            op,
+        })
+    }
+
+    fn open(&mut self) -> SessionId {
+        let nonce = u128::from(self.booted.engine.applied().0);
+        match self.command(&Command::Open {
+            nonce,
+            ttl_ms: 0,
+            name: "t".to_owned(),
+        }) {
+            Outcome::Opened { session, .. } => session,
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+
+    /// One section with one append.
+    fn section(&mut self, session: SessionId, seq: u64, file: &str, text: &str) {
+        let lock = || "default".to_owned();
+        let mode = LockMode::Exclusive;
+        let acquire = Op::Acquire {
+            lock: lock(),
+            lease_ms: None,
+            wait_ms: None,
+            mode,
+        };
+        let Outcome::Granted { token, .. } = self.op(session, seq, acquire) else {
+            panic!("not granted")
+        };
+        let (file, data) = (file.to_owned(), Bytes::copy_from_slice(text.as_bytes()));
+        let append = Op::Append {
+            lock: lock(),
+            token,
+            place: 1,
+            file,
+            data,
+        };
+        assert!(matches!(
+            self.op(session, seq + 1, append),
+            Outcome::Appended { .. }
+        ));
+        let release = Op::Release {
+            lock: lock(),
+            token: Token(token.0),
+            count: 1,
+        };
+        assert!(matches!(
+            self.op(session, seq + 2, release),
+            Outcome::Released { .. }
+        ));
+        self.now.mono = self.now.mono.after(60_000);
+        self.give(Input::Tick);
+    }
+}
+
+fn content(disk: &MemDisk, name: &str) -> String {
+    let path = format!("files/{name}");
+    let len = disk
+        .open_read(&path)
+        .expect("there")
+        .len()
+        .expect("measured");
+    String::from_utf8(disk.peek(&path, 0, len as usize)).expect("text")
+}
+
+/// What a file should hold is decided by the log, and by nothing that lies in `files/`.
+#[test]
+fn files_are_rebuilt_from_a_log_that_reaches_back() {
+    let damages: [fn(&MemDisk); 4] = [
+        |disk| disk.delete("files/file_0"),
+        |disk| disk.truncate("files/file_0", 2),
+        |disk| disk.damage("files/file_0", 0, b"X"),
+        |disk| disk.damage("files/file_0", 7, b" appended by hand"),
+    ];
+    for damage in damages {
+        let disk = born();
+        let mut running = start(&disk).expect("started");
+        let session = running.open();
+        running.section(session, 1, "file_0", "one,");
+        running.section(session, 4, "file_0", "two");
+        drop(running);
+        disk.kill();
+        damage(&disk);
+        let running = start(&disk).expect("started again");
+        assert_eq!(content(&disk, "file_0"), "one,two");
+        assert!(running.booted.report.applied > Slot(0));
+    }
+}
+
+/// With the log cut, what was lost cannot come back: the start is refused, and says what and where.
+#[test]
+fn a_lost_file_that_the_log_does_not_reach_is_refused() {
+    let disk = born();
+    let mut running = start(&disk).expect("started");
+    let session = running.open();
+    running.section(session, 1, "file_1", "early");
+    let mut seq = 4;
+    while running.booted.writer.first_slot() <= 1 {
+        running.section(session, seq, "file_0", "x");
+        seq += 3;
+        assert!(
+            seq < 10_000,
+            "the log is never cut, {} snapshots",
+            running.snapshots
+        );
+    }
+    let expected = content(&disk, "file_0");
+    drop(running);
+    disk.kill();
+
+    let running = start(&disk).expect("an undamaged folder starts");
+    assert!(running.booted.report.base > Slot(0));
+    assert_eq!(content(&disk, "file_0"), expected);
+    drop(running);
+    disk.kill();
+
+    disk.truncate("files/file_1", 3);
+    let refusal = start(&disk).err().expect("refused");
+    assert_eq!(refusal.exit, 5);
+    let text = refusal.to_string();
+    assert!(
+        text.contains("file file_1: bytes 3 to 5 are missing"),
+        "{text}"
+    );
+    assert!(text.contains("good copy"), "{text}");
+}
+
+#[test]
+fn a_foreign_or_busy_folder_is_refused() {
+    let disk = born();
+    let other = open_folder(shared(&disk), NodeId(2), Environment::seeded(1)).err();
+    assert_eq!(other.expect("refused").exit, 4);
+    let _held = open_folder(shared(&disk), NODE, Environment::seeded(1)).expect("opened");
+    let second = open_folder(shared(&disk), NODE, Environment::seeded(1)).err();
+    assert_eq!(second.expect("refused").exit, 4);
+}
+
+/// Somebody took the log away: its replacement would empty the files.
+#[test]
+fn files_without_a_log_are_refused() {
+    let disk = born();
+    let mut running = start(&disk).expect("started");
+    let session = running.open();
+    running.section(session, 1, "file_0", "precious");
+    drop(running);
+    disk.kill();
+    for entry in disk.list("wal").expect("listed") {
+        disk.delete(&format!("wal/{}", entry.name));
+    }
+    let refusal = open_folder(shared(&disk), NODE, Environment::seeded(2)).err();
+    let refusal = refusal.expect("refused");
+    assert_eq!(refusal.exit, 5);
+    assert!(refusal.message.contains("file_0"), "{refusal}");
+    assert_eq!(content(&disk, "file_0"), "precious");
+}
+
+/// A damaged snapshot costs a longer replay from the one before.
+#[test]
+fn a_damaged_snapshot_is_passed_over() {
+    let disk = born();
+    let mut running = start(&disk).expect("started");
+    let session = running.open();
+    let mut seq = 1;
+    while running.snapshots < 2 {
+        running.section(session, seq, "file_0", "y");
+        seq += 3;
+    }
+    let expected = content(&disk, "file_0");
+    drop(running);
+    disk.kill();
+    let slots = wal::snapshot::list(&disk).expect("listed");
+    let newest = *slots.last().expect("two snapshots");
+    disk.flip_bit(&format!("snapshots/{newest:016x}.snap"), 5_000, 1);
+    let running = start(&disk).expect("started from the older one");
+    assert_eq!(running.booted.report.base, Slot(slots[slots.len() - 2]));
+    assert_eq!(content(&disk, "file_0"), expected);
+}

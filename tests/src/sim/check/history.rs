@@ -17,7 +17,8 @@ use bytes::Bytes;
 use node::engine::apply_entry;
 use paxos::{ClusterClock, Entry, EntryKind, Slot};
 use statemachine::{
-    Answer, FileId, FileOp, Machine, Outcome, Query, Refusal, Reply, ReplyTo, Seq, SessionId,
+    Answer, Event, FileId, FileOp, LeftQueueWhy, Machine, Outcome, Query, Refusal, Reply, ReplyTo,
+    Seq, SessionId,
 };
 
 use super::votes::Votes;
@@ -31,6 +32,8 @@ const DRIFT_PPM: u64 = 10_000;
 struct Step {
     entry: Entry,
     replies: Vec<Reply>,
+    /// Waiting acquires that left their queues because their clients want them no more.
+    given_up: Vec<(SessionId, Seq)>,
     /// The state after it, sharing most of its memory with its neighbours.
     machine: Machine,
     hash: Option<u64>,
@@ -146,11 +149,20 @@ impl History {
         for reply in &effects.replies {
             self.check_reply(slot, reply)?;
         }
-        let (replies, machine) = (effects.replies, self.machine.clone());
+        let given_up = effects.events.iter().filter_map(|event| match event {
+            Event::LeftQueue {
+                session,
+                seq,
+                why: LeftQueueWhy::GivenUp,
+                ..
+            } => Some((*session, *seq)),
+            _ => None,
+        });
         self.steps.push(Step {
             entry: entry.clone(),
-            replies,
-            machine,
+            given_up: given_up.collect(),
+            replies: effects.replies,
+            machine: self.machine.clone(),
             hash: None,
         });
         Ok(())
@@ -330,7 +342,14 @@ impl History {
             },
             _ => false,
         };
-        ensure(step.replies.iter().any(fits), "L1", || {
+        // Who still listens for an acquire that was given up is told what asking again would tell.
+        let forgotten = match asked.what {
+            What::Command(session, seq) if found == Outcome::Refused(Refusal::Forgotten) => {
+                step.given_up.contains(&(session, seq))
+            }
+            _ => false,
+        };
+        ensure(forgotten || step.replies.iter().any(fits), "L1", || {
             format!(
                 "{:?} answered {found:?} at slot {slot}; the history says {:?}",
                 asked.what, step.replies

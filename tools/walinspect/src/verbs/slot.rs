@@ -23,11 +23,8 @@ pub(super) fn run(source: &Source, slot: u64, out: &Output) -> Result<(), Failur
     let ledger = Ledger::new(source);
     let known = ledger.known(slot);
     let counts = ledger.record(slot).filter(|_| known != Known::Lost);
-    let snapshot = source
-        .view()
-        .snapshots
-        .iter()
-        .find(|snapshot| snapshot.slot >= slot);
+    let mut snapshots = source.view().snapshots.iter().rev();
+    let snapshot = snapshots.find(|snapshot| snapshot.slot >= slot);
     let fields = || {
         json!({
             "slot": slot,

@@ -1,10 +1,15 @@
 //! A log that somebody writes while it is looked at.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
+
+use bytes::Bytes;
+use wal::storage::RealDisk;
+use wal::{Record, RecordKind, SnapshotHeader, SnapshotRef, Writer};
 
 use crate::rig::{Rig, tell};
 use crate::story;
@@ -71,7 +76,7 @@ fn tail_follows_what_becomes_durable() {
     assert_eq!(next(), entries.len() as u64);
 }
 
-/// What is under way is not damage, whenever it is looked at.
+/// What is under way is not damage, whenever it is looked at: appends, new segments, superblocks, snapshots, removals.
 #[test]
 fn a_log_under_load_is_never_damaged() {
     let rig = Rig::empty();
@@ -81,9 +86,13 @@ fn a_log_under_load_is_never_damaged() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let entry = &story::entries()[2];
+            let mut kept = VecDeque::new();
             for slot in story::CHOSEN + 2.. {
                 log.commit(&[story::accept(slot, entry)], slot - 1)
                     .expect("accept");
+                if slot % 10 == 0 {
+                    snapshot_and_cut(&rig, &mut log, &mut kept, slot);
+                }
                 if done.load(Ordering::Relaxed) {
                     return;
                 }
@@ -91,11 +100,36 @@ fn a_log_under_load_is_never_damaged() {
         });
         // However the looks end, the writer must.
         let looks = std::panic::catch_unwind(|| {
-            for _ in 0..15 {
+            for _ in 0..200 {
                 rig.run(&["verify"]).exits(0);
             }
         });
         done.store(true, Ordering::Relaxed);
         looks.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
+}
+
+/// Keeps two snapshots and the log between them, as a replica does.
+fn snapshot_and_cut(rig: &Rig, log: &mut Writer, kept: &mut VecDeque<SnapshotRef>, slot: u64) {
+    let disk = RealDisk::at(rig.path());
+    let header = SnapshotHeader {
+        cluster: 0,
+        slot,
+        membership: Bytes::new(),
+    };
+    let saved = wal::snapshot::save(&disk, &header, &mut &b"state"[..]).expect("save");
+    log.snapshot_saved(saved).expect("name it");
+    let mark = Record {
+        kind: RecordKind::SnapshotMark,
+        slot,
+        ballot: 0,
+        payload: Bytes::new(),
+    };
+    log.commit(&[mark], slot).expect("mark it");
+    kept.push_back(saved);
+    if kept.len() > 2 {
+        kept.pop_front();
+    }
+    log.remove_prefix(slot, slot, 0).expect("cut the log");
+    wal::snapshot::prune(&disk, kept.make_contiguous()).expect("remove old snapshots");
 }

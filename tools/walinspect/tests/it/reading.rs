@@ -364,3 +364,61 @@ fn history_tells_why_each_lost_it() {
         .exits(0)
         .tells("nobody held it in slots 1 to 16");
 }
+
+/// A long-lived log begins with a snapshot: what was before is gone, and nothing is made up.
+#[test]
+fn a_log_whose_beginning_was_removed() {
+    let rig = Rig::empty();
+    let mut log = rig.open(1);
+    tell(&mut log);
+    rig.save_snapshot(&mut log, 8);
+    rig.save_snapshot(&mut log, 12);
+    log.remove_prefix(12, 12, 0).expect("cut the log");
+    log.close().expect("close");
+    rig.run(&["verify"]).exits(0);
+    rig.run(&["slot", "2"])
+        .exits(0)
+        .tells("its effect is in the snapshot of slot 8");
+    rig.run(&["replay", "--at", "7"])
+        .exits(2)
+        .tells("no state to begin with");
+    let state = rig
+        .run(&["replay", "--json", "--at", "10"])
+        .exits(0)
+        .kind("state")
+        .remove(0);
+    assert_eq!(
+        (&state["slot"], &state["from_snapshot"]),
+        (&json!(10), &json!(8))
+    );
+    // Bob was granted the lock in the slot of the snapshot.
+    let history = rig.run(&["history", "default", "--json"]).exits(0);
+    let history = history.tells("reaches back to slot 8");
+    let tokens: Vec<Value> = history
+        .kind("hold")
+        .iter()
+        .map(|hold| hold["token"].clone())
+        .collect();
+    assert_eq!(tokens, [2, 3, 4, 5, 6]);
+}
+
+/// A segment alone begins somewhere; that is no gap.
+#[test]
+fn a_segment_of_late_slots_alone() {
+    let rig = Rig::empty();
+    let mut log = rig.open(1);
+    let entry = &story::entries()[2];
+    for (millions, slot) in [4, 8, 12]
+        .into_iter()
+        .flat_map(|m| (0..8).map(move |s| (m, s)))
+    {
+        let slot = millions * 1_000_000 + slot;
+        log.commit(&[story::accept(slot, entry)], slot - 1)
+            .expect("accept");
+    }
+    log.close().expect("close");
+    for seq in 2..=4 {
+        let path = rig.segment(seq);
+        run(&["verify", path.to_str().expect("plain")]).exits(0);
+    }
+}

@@ -29,6 +29,9 @@ const CHECKSUM_BYTES: usize = 4;
 /// long does not keep a whole buffer with it; larger ones are split off without copying.
 const COPIED_BODY_BYTES_MAX: usize = 4096;
 
+/// A frame under way gets room for this much more, or for as much again as has come.
+const RESERVED_BYTES_MIN: usize = 64 << 10;
+
 const _: () = assert!(FRAME_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(LENGTH_BYTES + CHECKSUM_BYTES == HEADER_BYTES);
 
@@ -117,7 +120,9 @@ impl Decoder for FrameCodec {
         };
         let whole = LENGTH_BYTES + length;
         if source.len() < whole {
-            source.reserve(whole - source.len());
+            // Never much more than has come: a header alone must not cost what it promises.
+            let step = source.len().max(RESERVED_BYTES_MIN);
+            source.reserve(step.min(whole - source.len()));
             return Ok(None);
         }
         let bytes = length - CHECKSUM_BYTES;

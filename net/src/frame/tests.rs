@@ -66,6 +66,22 @@ fn length_is_checked_before_anything_is_reserved() {
     }
 }
 
+/// Whoever only announces a large frame must not cost as much as one who sends it.
+#[test]
+fn room_grows_with_what_has_come() {
+    let whole = wire(&[vec![9; BODY_BYTES_MAX]]);
+    let mut source = BytesMut::new();
+    let mut bodies = 0;
+    for piece in whole.chunks(10_000) {
+        source.extend_from_slice(piece);
+        let came = source.len();
+        bodies += usize::from(FrameCodec.decode(&mut source).expect("sound").is_some());
+        let room = source.capacity();
+        assert!(room <= 4 * came.max(RESERVED_BYTES_MIN), "{room} for {came}");
+    }
+    assert_eq!(bodies, 1);
+}
+
 #[test]
 fn largest_body_passes_and_one_byte_more_does_not() {
     let largest = Bytes::from(vec![7; BODY_BYTES_MAX]);

@@ -1,7 +1,7 @@
 //! Accepts the peers with higher ids.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -15,6 +15,8 @@ use crate::mesh::{Greeting, MeshOptions};
 const HANDSHAKES_MAX: usize = 64;
 /// After a failed accept, as out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Between two lines about callers that came to nothing: strangers must not fill the log.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(
     listener: TcpListener,
@@ -23,6 +25,7 @@ pub(super) async fn run(
     links: Arc<Links>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let complaints = Arc::new(Mutex::new(Complaints::default()));
     // Ends with this future, so that no connection outlives the mesh.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -35,22 +38,32 @@ pub(super) async fn run(
         match listener.accept().await {
             Ok((stream, from)) => {
                 let (options, greeting, links) = (options.clone(), greeting.clone(), links.clone());
+                let complaints = complaints.clone();
                 connections.spawn(async move {
-                    let from = from.to_string();
-                    let accepted = greet(stream, &options, &greeting).await;
-                    drop(permit);
-                    carry(&from, accepted, &links).await;
+                    match greet(stream, &options, &greeting).await {
+                        Ok((peer, greeted)) => {
+                            drop(permit);
+                            links.carry(peer, greeted).await;
+                        }
+                        // Keeps its permit: while nobody takes the refusals, they stay few.
+                        Err(refused) => {
+                            refuse(&from.to_string(), refused, &links, &complaints).await
+                        }
+                    }
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept peer connections");
+                if let Some(silent) = next_line(&complaints) {
+                    tracing::warn!(%error, silent, "cannot accept peer connections");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-type Accepted = Result<(u16, crate::connection::Greeted), (Option<u16>, ConnectError)>;
+type Refused = (Option<u16>, ConnectError);
+type Accepted = Result<(u16, crate::connection::Greeted), Refused>;
 
 async fn greet(stream: TcpStream, options: &MeshOptions, greeting: &Greeting) -> Accepted {
     let mut caller = None;
@@ -79,12 +92,48 @@ fn known(hello: &Hello, options: &MeshOptions) -> Result<u16, String> {
     }
 }
 
-async fn carry(from: &str, accepted: Accepted, links: &Links) {
-    match accepted {
-        Ok((peer, greeted)) => links.carry(peer, greeted).await,
-        Err((peer, error @ (ConnectError::Mismatch(_) | ConnectError::Refused(_)))) => {
-            links.refused(peer, format!("{from}: {error}")).await;
+async fn refuse(from: &str, (peer, error): Refused, links: &Links, complaints: &Mutex<Complaints>) {
+    if let ConnectError::Mismatch(_) | ConnectError::Refused(_) = error {
+        links.refused(peer, format!("{from}: {error}")).await;
+    } else if let Some(silent) = next_line(complaints) {
+        tracing::warn!(from, %error, silent, "peer port: connection ended");
+    }
+}
+
+/// When something was last said, and how often nothing was since.
+#[derive(Debug, Default)]
+struct Complaints {
+    said: Option<Instant>,
+    silent: u64,
+}
+
+impl Complaints {
+    /// Whether to write a line at `now`; if so, how many before it were not written.
+    fn next_line(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now < said + BETWEEN_LINES) {
+            self.silent += 1;
+            return None;
         }
-        Err((_, error)) => tracing::warn!(from, %error, "peer port: connection ended"),
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.silent))
+    }
+}
+
+fn next_line(complaints: &Mutex<Complaints>) -> Option<u64> {
+    let mut complaints = complaints.lock().unwrap_or_else(PoisonError::into_inner);
+    complaints.next_line(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_callers_becomes_one_line_a_second() {
+        let start = Instant::now();
+        let mut complaints = Complaints::default();
+        let lines = (0..100).filter_map(|_| complaints.next_line(start));
+        assert_eq!(lines.collect::<Vec<_>>(), [0]);
+        assert_eq!(complaints.next_line(start + BETWEEN_LINES), Some(99));
     }
 }

@@ -5,14 +5,15 @@
 //!                                          Source --ledger--> what is chosen --replay--> states, events
 //! ```
 //!
-//! Nothing here judges a log: that is `wal::scan::decide`, the very decision that a replica starts by. `shelf` keeps
-//! every verb from writing; `source` reads what was given; `ledger` says what counts for a slot; `replay` applies
-//! it; `wording` puts it in words; `output` prints; `verbs` has a file for each verb.
+//! Nothing here judges a log: that is `wal::scan::decide`, the very decision that a replica starts by. `place` finds
+//! out what a path is; `shelf` keeps every verb from writing; `source` reads what was given; `ledger` says what counts
+//! for a slot; `replay` applies it; `wording` puts it in words; `output` prints; `verbs` has a file for each verb.
 
 mod args;
 mod failure;
 mod ledger;
 mod output;
+mod place;
 mod progress;
 mod replay;
 mod selection;

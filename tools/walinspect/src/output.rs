@@ -124,6 +124,8 @@ fn closed(error: io::Error) -> Failure {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
+        // Names come from clients: none may break the table or speak to the terminal.
+        Value::String(text) if text.chars().any(char::is_control) => format!("{text:?}"),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
@@ -133,5 +135,18 @@ fn cell(value: &Value) -> String {
             told.collect::<Vec<_>>().join(" ")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_one_plain_line() {
+        assert_eq!(cell(&json!("alice")), "alice");
+        assert_eq!(cell(&json!("a\n\u{1b}[2J")), r#""a\n\u{1b}[2J""#);
+        assert_eq!(cell(&json!({"min": 1, "max": null})), "min 1 max -");
+        assert_eq!(cell(&json!([1, "b"])), "1, b");
     }
 }

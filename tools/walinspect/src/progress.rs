@@ -42,7 +42,7 @@ impl Progress {
 
 fn bar(bytes: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
-    let shape = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    let shape = "{bar:30} {bytes} of {total_bytes}";
     if let Ok(style) = ProgressStyle::with_template(shape) {
         bar.set_style(style);
     }

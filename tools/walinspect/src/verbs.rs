@@ -5,8 +5,9 @@ use wal::scan::Finding;
 use crate::args::{Cli, Snap, Target, Verb};
 use crate::failure::{Failure, exit, state_code};
 use crate::output::Output;
+use crate::place::Place;
 use crate::selection::Selection;
-use crate::source::{Place, Source};
+use crate::source::Source;
 
 mod blocks;
 mod dump;

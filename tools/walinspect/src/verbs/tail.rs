@@ -10,9 +10,10 @@ use super::dump::{self, Line};
 use crate::args::{Payload, Tail};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::place::Place;
 use crate::selection::{Selection, Standing};
 use crate::shelf::Scope;
-use crate::source::{Place, Source, standing};
+use crate::source::{Source, standing};
 
 /// How often a live log is looked at.
 const EVERY: Duration = Duration::from_millis(20);

@@ -62,10 +62,10 @@ impl Reader {
     /// [`ReadError::Corrupt`] if the record is damaged, [`ReadError::Faulty`] if recovery found that a
     /// version of the slot, perhaps a newer one, is lost, [`ReadError::Io`] if the disk cannot read it.
     pub fn read(&self, slot: u64) -> Result<Option<StoredEntry>, ReadError> {
-        let entry = self.shared.index().get(slot);
+        let (entry, segment) = self.shared.place(slot);
         self.shared.refuse_faulty(slot, entry.as_ref())?;
         let Some(entry) = entry else { return Ok(None) };
-        let payload = self.shared.payload(slot, &entry)?;
+        let payload = self.shared.payload(slot, &entry, segment)?;
         Ok(Some(StoredEntry {
             kind: entry.kind,
             ballot: entry.ballot,
@@ -151,11 +151,24 @@ impl Shared {
         lost.map_or(Ok(()), |range| Err(ReadError::Faulty { range: *range }))
     }
 
-    fn payload(&self, slot: u64, entry: &Entry) -> Result<Bytes, ReadError> {
+    /// Where the value of a slot stands. Both are looked up under the index' lock: a removal forgets
+    /// the slots before their segments, so whoever saw the slot still gets the segment, and its file.
+    fn place(&self, slot: u64) -> (Option<Entry>, Option<Arc<Segment>>) {
+        let index = self.index();
+        let entry = index.get(slot);
+        let segment = entry.as_ref().and_then(|entry| self.segment(entry.lsn));
+        (entry, segment)
+    }
+
+    fn payload(
+        &self,
+        slot: u64,
+        entry: &Entry,
+        segment: Option<Arc<Segment>>,
+    ) -> Result<Bytes, ReadError> {
         let len = stored_bytes(entry.payload_bytes as usize);
         let wanted = (entry.kind, slot, entry.ballot);
-        let Some(segment) = self.segment(entry.lsn) else {
-            // Removed between the look into the index and now.
+        let Some(segment) = segment else {
             return Err(self.corrupt(slot, entry, None));
         };
         let cached = self

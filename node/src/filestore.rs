@@ -169,7 +169,7 @@ impl FileStore {
         drop(file);
         self.disk
             .rename(&path, &removed_path(id))
-            .map_err(failed("move aside", &path))?;
+            .map_err(|error| written(error, "move aside", name))?;
         self.sync_names()?;
         self.dirty.remove(&path);
         self.removed.insert(id);

@@ -71,7 +71,9 @@ impl Reactor {
             loads::start(wanted, self.wal.log().reader(), self.inbox.clone());
         }
         if let Some(job) = self.out.snapshot.take() {
-            let files = self.effects.files().sync_set();
+            self.effects.hold_snapshot(job);
+        }
+        if let Some((job, files)) = self.effects.take_snapshot() {
             self.snapshots.start(job, files, self.wal.log());
         }
         if let Some(release) = self.out.release_log.take() {

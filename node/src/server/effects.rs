@@ -11,7 +11,7 @@ use statemachine::FileOp;
 
 use crate::engine::{Effect, FileRead, SnapshotJob};
 use crate::failure::{Exit, Failure, with_causes};
-use crate::filestore::{CheckStep, FileError, FileStore, ReadError, ReadJob};
+use crate::filestore::{CheckStep, FileError, FileStore, ReadError, ReadJob, SyncSet};
 use crate::server::clients::Clients;
 use crate::server::inbox::{Event, Inbox};
 
@@ -30,6 +30,8 @@ pub(crate) struct Effects {
     waiting: VecDeque<Effect>,
     /// Reads of files that have not passed their check since the start.
     unchecked: Vec<FileRead>,
+    /// A snapshot whose slot the files may not have reached yet.
+    snapshot: Option<SnapshotJob>,
     checking: bool,
     full: bool,
 }
@@ -42,14 +44,10 @@ impl Effects {
             inbox,
             waiting: VecDeque::new(),
             unchecked: Vec::new(),
+            snapshot: None,
             checking: true,
             full: false,
         }
-    }
-
-    /// The files.
-    pub(crate) fn files(&mut self) -> &mut FileStore {
-        &mut self.files
     }
 
     /// Effects that wait for space.
@@ -161,6 +159,22 @@ impl Effects {
             }
             Err(error) => refuse(with_causes(&error)),
         }
+    }
+
+    /// Takes over a snapshot that is to be made.
+    pub(crate) fn hold_snapshot(&mut self, job: SnapshotJob) {
+        self.snapshot = Some(job);
+    }
+
+    /// The snapshot that may be made now, with the files to sync before. It names lengths as of its
+    /// slot: recorded while writes of that slot still wait for space, it would name bytes that no
+    /// file has, and let go of the log that has them.
+    pub(crate) fn take_snapshot(&mut self) -> Option<(SnapshotJob, SyncSet)> {
+        if !self.waiting.is_empty() {
+            return None;
+        }
+        let job = self.snapshot.take()?;
+        Some((job, self.files.sync_set()))
     }
 
     /// The snapshot of this job is recorded: what it made needless goes.
@@ -278,11 +292,20 @@ mod tests {
         assert_eq!((effects.waiting(), effects.is_blocked()), (0, false));
 
         disk.limit_room(Some(0));
+        effects.hold_snapshot(SnapshotJob {
+            slot: paxos::Slot(1),
+            machine: statemachine::Machine::new(),
+            clock: paxos::ClusterClock::default(),
+        });
         let mut batch = vec![write("f", 2, vec![b'c'; 1 << 20]), reply()];
         effects
             .run(&mut batch, &clients)
             .expect("no space is no failure");
         assert_eq!((effects.waiting(), effects.is_blocked()), (2, true));
+        assert!(
+            effects.take_snapshot().is_none(),
+            "the files are behind the snapshot"
+        );
         effects
             .run(&mut vec![reply()], &clients)
             .expect("still no failure");
@@ -291,6 +314,7 @@ mod tests {
         disk.limit_room(None);
         effects.retry(&clients).expect("room again");
         assert_eq!((effects.waiting(), effects.is_blocked()), (0, false));
+        assert!(effects.take_snapshot().is_some());
         assert_eq!(disk.peek("files/f", 0, 4), b"abcc");
     }
 }

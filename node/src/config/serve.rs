@@ -267,8 +267,10 @@ fn parse_advertised(text: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// At least so large that the longest command fits into the smallest: a leader takes on what its
+/// followers must be able to write.
 fn parse_segment(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text, 1 << 20..=1 << 30)?;
+    let bytes = parse_size(text, 4 << 20..=1 << 30)?;
     if bytes.is_multiple_of(4096) {
         Ok(bytes)
     } else {

@@ -3,7 +3,7 @@
 
 use net::ResponseBody;
 use paxos::{Entry, EntryKind, MonoTime, Reject, Slot};
-use statemachine::{Applied, At, ClusterTime, Effects, Settings};
+use statemachine::{Applied, At, ClusterTime, Effects, Event, LeftQueueWhy, Settings};
 
 use super::requests::{Carried, Key, Placed, Unanswered};
 use super::{Effect, Engine, Note, Origin, Output};
@@ -72,6 +72,17 @@ impl Engine {
         }
         out.effects
             .extend(effects.files.into_iter().map(Effect::File));
+        for event in &effects.events {
+            if let Event::LeftQueue {
+                session,
+                seq,
+                why: LeftQueueWhy::GivenUp,
+                ..
+            } = event
+            {
+                self.requests.give_up((*session, *seq), slot, out);
+            }
+        }
         out.events.extend(effects.events);
         self.answer(now, slot, own, moved.counts, effects.replies, out);
         self.snapshots.on_applied(slot, &self.machine, &self.clock);

@@ -11,12 +11,24 @@ use super::io::{ConnId, Origin};
 
 /// Beats in one entry at most, so that an entry stays far below the limits of log and frame.
 pub(super) const BEATS_MAX: usize = 4_096;
+/// Bytes of gathered requests in one entry at most, for the same reason: a beat may name many tokens.
+/// A request of more goes alone.
+const BYTES_MAX: usize = 1 << 20;
+
+/// One attempt.
+#[derive(Debug)]
+struct Waiting {
+    origin: Origin,
+    beats: Vec<Beat>,
+    /// The request's length.
+    bytes: usize,
+}
 
 /// What is gathered so far.
 #[derive(Debug)]
 pub(super) struct Gather {
     interval_us: u64,
-    waiting: Vec<(Origin, Vec<Beat>)>,
+    waiting: Vec<Waiting>,
     /// When the last entry was proposed.
     last: Option<MonoTime>,
     /// Whether that entry carried several attempts, or is not applied yet.
@@ -33,14 +45,18 @@ impl Gather {
         }
     }
 
-    /// Adds one attempt, of at most [`BEATS_MAX`] beats.
-    pub(super) fn add(&mut self, origin: Origin, beats: Vec<Beat>) {
-        self.waiting.push((origin, beats));
+    /// Adds one attempt, of at most [`BEATS_MAX`] beats, that came in so many bytes.
+    pub(super) fn add(&mut self, origin: Origin, beats: Vec<Beat>, bytes: usize) {
+        self.waiting.push(Waiting {
+            origin,
+            beats,
+            bytes,
+        });
     }
 
     /// Drops what a connection gave that is gone. The requests table has forgotten it already.
     pub(super) fn gone(&mut self, conn: ConnId) {
-        self.waiting.retain(|(origin, _)| origin.conn != conn);
+        self.waiting.retain(|waiting| waiting.origin.conn != conn);
     }
 
     /// When the next entry is due, if anything waits.
@@ -59,17 +75,18 @@ impl Gather {
         if self.due().is_none_or(|due| due > now) {
             return None;
         }
-        let mut total = 0;
-        let fits = self.waiting.iter().take_while(|(_, beats)| {
-            total += beats.len();
-            total <= BEATS_MAX
+        let (mut beats, mut bytes) = (0, 0);
+        let fits = self.waiting.iter().take_while(|waiting| {
+            beats += waiting.beats.len();
+            bytes += waiting.bytes;
+            beats <= BEATS_MAX && bytes <= BYTES_MAX
         });
         let taken = fits.count().max(1);
         let mut parts = Vec::with_capacity(taken);
         let mut beats = Vec::new();
-        for (origin, more) in self.waiting.drain(..taken) {
-            parts.push((origin, more.len()));
-            beats.extend(more);
+        for waiting in self.waiting.drain(..taken) {
+            parts.push((waiting.origin, waiting.beats.len()));
+            beats.extend(waiting.beats);
         }
         self.last = Some(now);
         self.busy = true;
@@ -84,6 +101,7 @@ impl Gather {
     /// Everything that waits, given back: this replica leads no more.
     pub(super) fn take_all(&mut self) -> Vec<Origin> {
         self.busy = false;
-        self.waiting.drain(..).map(|(origin, _)| origin).collect()
+        let taken = self.waiting.drain(..);
+        taken.map(|waiting| waiting.origin).collect()
     }
 }

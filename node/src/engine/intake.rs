@@ -10,6 +10,10 @@ use super::reads::PendingRead;
 use super::requests::{Carried, Key};
 use super::{ConnId, Effect, Engine, FileRead, Now, Origin, Output};
 
+/// Bytes of one command: far above the longest append, and far enough below the smallest segment of
+/// a log (4 MiB, whoever's) that the entry around it fits into one everywhere.
+const COMMAND_BYTES_MAX: usize = 3 << 20;
+
 impl Engine {
     pub(super) fn on_client(&mut self, now: Now, conn: ConnId, request: Request, out: &mut Output) {
         let origin = Origin {
@@ -70,6 +74,13 @@ impl Engine {
         if let Some(closed) = self.closed() {
             return Some(closed);
         }
+        if bytes.len() > COMMAND_BYTES_MAX {
+            let reason = format!(
+                "a command of {} bytes, {COMMAND_BYTES_MAX} is the most there may be",
+                bytes.len()
+            );
+            return Some(ResponseBody::Bad { reason });
+        }
         let command = match Command::decode(&bytes) {
             Ok(command) => command,
             Err(error) => {
@@ -91,7 +102,7 @@ impl Engine {
                 return Some(ResponseBody::Bad { reason });
             }
             Command::KeepAlive { beats } => {
-                self.gather.add(origin, beats);
+                self.gather.add(origin, beats, bytes.len());
                 return None;
             }
             Command::Open { nonce, .. } => Key::Nonce(nonce),

@@ -14,9 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use net::ResponseBody;
 use paxos::{Ballot, MonoTime, Slot};
-use statemachine::{BeatAnswer, Outcome, Reply, ReplyTo, Seq, SessionId};
+use statemachine::{BeatAnswer, Outcome, Refusal, Reply, ReplyTo, Seq, SessionId};
 
 use super::io::{ConnId, Origin, Output};
+
+/// Attempts of one waiting acquire that one connection keeps open. Whoever waits for long asks again
+/// every few seconds, so that without a bound the table would fill up; the newest count, one more in
+/// case they arrive out of order.
+const ATTEMPTS_MAX: usize = 2;
 
 /// What a command is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,7 +190,8 @@ impl Requests {
         Some(placed)
     }
 
-    /// Attaches an attempt to an acquire that waits. Says whether anybody still waits for the answer.
+    /// Attaches an attempt to an acquire that waits, in place of the connection's oldest one if there
+    /// are too many. Says whether anybody still waits for the answer.
     pub(super) fn attach(
         &mut self,
         key: (SessionId, Seq),
@@ -196,11 +202,25 @@ impl Requests {
             return false;
         };
         connection.waits.insert(key);
-        self.waiting
-            .entry(key)
-            .or_default()
-            .push(Waiter { origin, stamp_ms });
+        let waiters = self.waiting.entry(key).or_default();
+        let same = |waiter: &Waiter| waiter.origin.conn == origin.conn;
+        if waiters.iter().filter(|waiter| same(waiter)).count() >= ATTEMPTS_MAX
+            && let Some(oldest) = waiters.iter().position(same)
+        {
+            waiters.remove(oldest);
+            connection.open -= 1;
+            self.open -= 1;
+        }
+        waiters.push(Waiter { origin, stamp_ms });
         true
+    }
+
+    /// An acquire left its queue because its client wants it no more. Nobody listens, as a rule.
+    pub(super) fn give_up(&mut self, key: (SessionId, Seq), slot: Slot, out: &mut Output) {
+        if self.waiting.contains_key(&key) {
+            let outcome = Outcome::Refused(Refusal::Forgotten);
+            self.push(key, slot, &Bytes::from(outcome.encode()), out);
+        }
     }
 
     /// Takes out every waiting attempt: leadership is lost, and with it whoever would answer.

@@ -264,6 +264,76 @@ fn asking_again_for_a_place_in_the_queue_costs_no_entry() {
     assert_eq!(sole.engine.requests.open(ConnId(2)), (0, 0));
 }
 
+/// A client that waits for hours asks again all the time, and one that gives up says so in passing:
+/// neither may leave anything behind in the table.
+#[test]
+fn asking_again_for_long_and_giving_up_leave_nothing_open() {
+    let mut sole = Sole::new(options());
+    let (holder, waiter) = (sole.open(1), sole.open(2));
+    sole.command(1, &acquire(holder, 1));
+    sole.command(2, &acquire(waiter, 1));
+    sole.sync();
+    let asked: Vec<u64> = (0..100)
+        .map(|_| sole.command(2, &acquire(waiter, 1)))
+        .collect();
+    sole.sync();
+    assert_eq!(sole.engine.requests.open(ConnId(2)), (2, 2));
+    sole.answers();
+
+    let done = Done {
+        below: 1,
+        also: vec![],
+    };
+    let op = Op::Renew {
+        lock: "l".to_owned(),
+        token: Token(9),
+    };
+    let renew = Command::Session {
+        session: waiter,
+        seq: Seq(2),
+        done,
+        op,
+    };
+    sole.command(2, &renew);
+    sole.sync();
+    let forgotten = sole
+        .outcomes()
+        .into_iter()
+        .filter(|(_, _, outcome)| matches!(outcome, Outcome::Refused(Refusal::Forgotten)));
+    let forgotten: Vec<u64> = forgotten.map(|(id, _, _)| id).collect();
+    assert_eq!(forgotten, asked[98..], "only the newest are kept");
+    assert_eq!(sole.engine.requests.open(ConnId(2)), (0, 0));
+}
+
+/// What would not fit into a record of the log stops at the door, and stops nobody else.
+#[test]
+fn a_command_too_large_for_the_log_is_refused() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    let op = Op::Append {
+        lock: "l".to_owned(),
+        token: Token(1),
+        place: 1,
+        file: "file_0".to_owned(),
+        data: Bytes::from(vec![0; 4 << 20]),
+    };
+    let command = Command::Session {
+        session,
+        seq: Seq(1),
+        done: Done::default(),
+        op,
+    };
+    sole.command(1, &command);
+    let [(_, ResponseBody::Bad { .. })] = sole.answers()[..] else {
+        panic!("refused")
+    };
+    sole.command(1, &acquire(session, 2));
+    sole.sync();
+    let [(_, _, Outcome::Granted { .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
+}
+
 /// Whoever waits is told when leadership is lost, and nothing stays open.
 #[test]
 fn losing_leadership_answers_everybody() {

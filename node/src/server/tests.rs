@@ -33,7 +33,7 @@ fn config(data: &Path, more: &[(&'static str, &str)]) -> ServeConfig {
             .map(|name| (name, "127.0.0.1:0".to_owned()))
             .into();
     flags.insert("data", data.display().to_string());
-    flags.insert("segment-size", "1MiB".into());
+    flags.insert("segment-size", "4MiB".into());
     flags.extend(
         more.iter()
             .map(|(name, value)| (*name, (*value).to_owned())),

@@ -124,7 +124,7 @@ impl Message {
             }
             Message::HeartbeatAck(m) => {
                 put_words(out, [m.ballot.raw(), m.round, m.upto.0, m.received.0]);
-                put_words(out, [m.chosen.0, m.applied.0, m.wal_age_us]);
+                put_words(out, [m.chosen.0, m.applied.0, m.wal_age_us, m.recorded.0]);
             }
             Message::Resync(m) => put_words(out, [m.ballot.raw(), m.next.0]),
             Message::FetchChosen(m) => {
@@ -225,6 +225,7 @@ fn decode_replication(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
             chosen: r.slot()?,
             applied: r.slot()?,
             wal_age_us: r.u64()?,
+            recorded: r.slot()?,
         }),
         10 => Message::Resync(Resync {
             ballot: r.ballot()?,

@@ -62,7 +62,7 @@ pub(crate) struct Acquaintance {
     pub(crate) link: Option<u64>,
     /// Its chosen prefix, as it last said.
     pub(crate) chosen: Slot,
-    /// It holds every chosen slot up to here, durably.
+    /// It would know every slot up to here to be chosen if it started anew: so its disk says.
     pub(crate) holds: Slot,
     /// The highest slot it ever acknowledged to this process.
     pub(crate) acked: Slot,
@@ -88,6 +88,8 @@ pub struct Core {
     pub(crate) clock: ClusterClock,
     /// The disk holds the chosen value of every slot up to here; at most `published`.
     pub(crate) settled: Slot,
+    /// The disk says of every slot up to here that it is chosen: what a start would begin with.
+    pub(crate) recorded: Slot,
     /// What was handed to the driver; at most chosen.
     pub(crate) published: Slot,
     pub(crate) applied: Slot,
@@ -147,6 +149,7 @@ impl Core {
             vote: Vote::default(),
             clock: recovered.clock,
             settled: recovered.chosen,
+            recorded: recovered.chosen,
             published: recovered.chosen,
             applied: recovered.applied,
             needed: Slot(1),
@@ -276,6 +279,8 @@ impl Core {
             commit: self.log.chosen(),
             records,
         });
+        let slot = self.log.chosen();
+        self.durable.hold(Waiting::Recorded { slot });
     }
 
     /// Promises `ballot`: from here on nothing below it is accepted.

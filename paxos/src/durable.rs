@@ -25,6 +25,8 @@ pub(crate) enum Waiting {
     Vote { ballot: Ballot, upto: Slot },
     /// Memory may let go of chosen slots up to here: the log on disk holds the chosen values.
     Settled { slot: Slot },
+    /// The log says of every slot up to here that it is chosen.
+    Recorded { slot: Slot },
     /// P8: the mark of a snapshot.
     Snapshot { slot: Slot },
 }

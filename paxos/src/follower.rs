@@ -54,6 +54,7 @@ impl Core {
             chosen: self.log.chosen(),
             applied: self.applied,
             wal_age_us: self.wal_age_us(),
+            recorded: self.recorded,
         };
         self.send(from, Message::HeartbeatAck(ack), out);
     }

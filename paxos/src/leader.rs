@@ -109,6 +109,9 @@ impl Core {
         stream.round = stream.round.max(m.round);
         stream.on_progress(m.upto.min(last), received);
         self.remember(from, m.chosen, m.upto);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.holds = peer.holds.max(m.recorded);
+        }
     }
 
     /// A follower found a gap.
@@ -196,11 +199,9 @@ impl Core {
 
     /// Keeps what a follower's answer says beyond this leadership.
     fn remember(&mut self, peer: NodeId, chosen: Slot, upto: Slot) {
-        let known = self.log.chosen();
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.chosen = peer.chosen.max(chosen);
             peer.acked = peer.acked.max(upto);
-            peer.holds = peer.holds.max(upto.min(known));
         }
     }
 

@@ -223,6 +223,8 @@ pub struct HeartbeatAck {
     pub applied: Slot,
     /// Age of the oldest record that its disk has not finished, microseconds.
     pub wal_age_us: u64,
+    /// Every slot up to here would count as chosen if it started anew now: its disk says so.
+    pub recorded: Slot,
 }
 
 /// A follower misses something.

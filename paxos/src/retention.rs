@@ -28,12 +28,15 @@ impl Core {
     /// The lowest slot that a known member lacks, anew, once per heartbeat of a leader. A member
     /// that was never heard of lacks everything. The leader counts as well: followers alone may
     /// choose what its own disk has not finished, and a crash then leaves it behind their logs.
+    ///
+    /// To hold an entry is not enough: whoever starts anew must also find it said that the entry is
+    /// chosen, or it asks for it again.
     pub(crate) fn update_needed(&mut self, out: &mut Outbox) {
         if !matches!(self.part, Part::Leader(_)) {
             return;
         }
         let peers = self.peers.values().map(|peer| peer.holds).min();
-        let lowest = peers.map_or(self.settled, |holds| holds.min(self.settled));
+        let lowest = peers.map_or(self.recorded, |holds| holds.min(self.recorded));
         self.needed = self.needed.max(lowest.next());
         self.release_if_grown(out);
     }

@@ -116,6 +116,7 @@ impl Core {
                     self.settled = self.settled.max(slot);
                     self.log.trim(self.config.chosen_tail_bytes, self.settled);
                 }
+                Waiting::Recorded { slot } => self.recorded = self.recorded.max(slot),
                 Waiting::Snapshot { slot } => self.on_snapshot_marked(slot, out),
             }
         }

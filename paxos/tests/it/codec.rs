@@ -124,18 +124,19 @@ fn messages() -> impl Strategy<Value = Message> {
                 needed
             }
         )),
-        (b(), n(), s(), s(), s(), s(), n()).prop_map(
-            |(ballot, round, upto, received, chosen, applied, wal_age_us)| Message::HeartbeatAck(
-                HeartbeatAck {
+        (b(), n(), s(), s(), s(), s(), (n(), s())).prop_map(
+            |(ballot, round, upto, received, chosen, applied, (wal_age_us, recorded))| {
+                Message::HeartbeatAck(HeartbeatAck {
                     ballot,
                     round,
                     upto,
                     received,
                     chosen,
                     applied,
-                    wal_age_us
-                }
-            )
+                    wal_age_us,
+                    recorded,
+                })
+            }
         ),
         (b(), s()).prop_map(|(ballot, next)| Message::Resync(Resync { ballot, next })),
         (s(), any::<u32>())

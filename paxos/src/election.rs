@@ -4,11 +4,11 @@
 //! replica that was cut off does not depose a healthy leader when it comes back. It never compares
 //! logs: whoever is connected to a quorum may lead, because phase 1 brings it what it lacks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::candidate::Candidate;
 use crate::core::{Core, Part};
-use crate::ident::NodeId;
+use crate::ident::{NodeId, Slot};
 use crate::message::{Message, Nack, Prepare, Probe, ProbeReply, Promise, TransferNow, Verdict};
 use crate::outbox::{Note, Outbox, Why};
 use crate::phase1::Phase1;
@@ -192,16 +192,21 @@ impl Core {
             return;
         };
         candidate.resend_at = self.now.after(self.config.heartbeat_us);
-        if candidate.prepared {
-            let waiting = |node: &NodeId| !candidate.phase1.is_complete(*node, from);
-            let to = up.into_iter().filter(waiting).collect();
-            out.broadcast(
-                to,
-                Message::Prepare(Prepare {
-                    ballot: candidate.ballot,
-                    from,
-                }),
-            );
+        if !candidate.prepared {
+            return;
+        }
+        // What was told already is not asked for again: an answer larger than a link's queue
+        // comes through piece by piece.
+        let mut asked: BTreeMap<Slot, Vec<NodeId>> = BTreeMap::new();
+        for node in up {
+            if !candidate.phase1.is_complete(node, from) {
+                let untold = candidate.phase1.untold(node, from);
+                asked.entry(untold).or_default().push(node);
+            }
+        }
+        for (from, to) in asked {
+            let ballot = candidate.ballot;
+            out.broadcast(to, Message::Prepare(Prepare { ballot, from }));
         }
     }
 

@@ -89,6 +89,14 @@ impl Phase1 {
         self.answers.get(&node).is_some_and(whole)
     }
 
+    /// The first slot from `from` on of which `node` has not told yet.
+    pub(crate) fn untold(&self, node: NodeId, from: Slot) -> Slot {
+        let told = self.answers.get(&node).map(|answer| &answer.covered[..]);
+        let around = |range: &&(Slot, Slot)| range.0 <= from && from <= range.1;
+        let range = told.unwrap_or_default().iter().find(around);
+        range.map_or(from, |range| range.1.next())
+    }
+
     /// How many others have told everything from `from` on.
     pub(crate) fn complete(&self, from: Slot) -> usize {
         self.answers
@@ -184,6 +192,9 @@ mod tests {
         phase1.add(NodeId(2), part(4, 4, 0, &all[3..]));
         phase1.add(NodeId(2), part(1, 4, 0, &all[..2]));
         assert!(!phase1.is_complete(NodeId(2), Slot(1)), "slot 3 is missing");
+        let untold = |node, from| phase1.untold(NodeId(node), Slot(from)).0;
+        assert_eq!([untold(2, 1), untold(2, 3), untold(2, 4)], [3, 3, 5]);
+        assert_eq!(untold(3, 1), 1, "never answered");
         assert!(
             phase1.is_complete(NodeId(2), Slot(4)),
             "once 3 was fetched as chosen"

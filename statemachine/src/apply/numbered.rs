@@ -108,7 +108,7 @@ fn first_answer(state: &State, step: &mut Step, caller: Caller) -> Option<Ran> {
 /// Runs a command that never ran.
 fn run_new(state: &mut State, step: &mut Step, caller: Caller, op: Op) -> Ran {
     if !matches!(op, Op::Close)
-        && let Err(refusal) = check_in_flight(state, caller)
+        && let Err(refusal) = check_in_flight(state, caller, &op)
     {
         return Ran::WithoutTrace(refusal);
     }
@@ -120,7 +120,10 @@ fn run_new(state: &mut State, step: &mut Step, caller: Caller, op: Op) -> Ran {
 }
 
 /// Refuses one more command in flight than a session may have.
-fn check_in_flight(state: &mut State, caller: Caller) -> Result<(), Refusal> {
+///
+/// What ends something has as much room again: a session that waits for as many locks as
+/// it may must be able to give back those that it holds.
+fn check_in_flight(state: &mut State, caller: Caller, op: &Op) -> Result<(), Refusal> {
     let limit = state.limits().in_flight_max;
     let session = &state.sessions()[&caller.session];
     let mut ran = session.ran.clone();
@@ -128,7 +131,11 @@ fn check_in_flight(state: &mut State, caller: Caller) -> Result<(), Refusal> {
     if ran.ranges() > limit {
         return Err(Refusal::TooManyInFlight { limit });
     }
-    if session.in_flight() < limit {
+    let room = match op {
+        Op::Release { .. } | Op::Abort { .. } | Op::Cancel { .. } => 2 * limit,
+        _ => limit,
+    };
+    if session.in_flight() < room {
         return Ok(());
     }
     // No room for the answer, but the refusal is one: this number must not run later.

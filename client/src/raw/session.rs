@@ -381,12 +381,13 @@ impl Inner {
 
     /// The owner of an unanswered call wants it no more: it will not run from now on.
     pub(crate) fn given_up(&self, seq: Seq, op: &Op) {
+        // First of all: whoever takes its place in the section must say that it is given up.
+        self.done(seq);
         if let Op::Append { lock, token, .. } = op
             && let Some(hold) = self.lock().holds.get(&(lock.clone(), *token))
         {
             hold.move_section(|section| section.refused(seq));
         }
-        self.done(seq);
     }
 
     /// The books' entry for a grant.

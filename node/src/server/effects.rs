@@ -76,7 +76,14 @@ impl Effects {
         clients: &Clients,
     ) -> Result<(), Failure> {
         if !self.waiting.is_empty() {
-            self.waiting.extend(effects.drain(..));
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Reply { conn, response } if !tells_state(&response) => {
+                        clients.reply(conn, &response);
+                    }
+                    effect => self.waiting.push_back(effect),
+                }
+            }
             return self.retry(clients);
         }
         let mut rest = effects.drain(..);
@@ -217,6 +224,16 @@ impl Effects {
     }
 }
 
+/// Whether an answer speaks of what was applied, so that it must not overtake a write. Refusals at the
+/// door do not: they would fill the queue, since whoever is not answered asks again.
+fn tells_state(response: &net::Response) -> bool {
+    use net::ResponseBody::{Bad, NotLeader, Unavailable, Unknown, Waiting};
+    !matches!(
+        response.body,
+        Bad { .. } | NotLeader { .. } | Unavailable { .. } | Unknown { .. } | Waiting { .. }
+    )
+}
+
 /// Reads, on whatever thread this is. A disk that fails here fails one answer, not the replica: what
 /// it promised is in the log.
 fn answer(read: &FileRead, job: ReadJob) -> net::Response {
@@ -310,6 +327,17 @@ mod tests {
             .run(&mut vec![reply()], &clients)
             .expect("still no failure");
         assert_eq!(effects.waiting(), 3);
+        let refusal = Effect::Reply {
+            conn: ConnId(1),
+            response: Response {
+                id: 2,
+                body: ResponseBody::NotLeader { leader: None },
+            },
+        };
+        effects
+            .run(&mut vec![refusal], &clients)
+            .expect("still no failure");
+        assert_eq!(effects.waiting(), 3, "a refusal waits for nothing");
 
         disk.limit_room(None);
         effects.retry(&clients).expect("room again");

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use statemachine::FileOp;
+use statemachine::{FileId, FileOp};
 
 use crate::engine::{Effect, FileRead, SnapshotJob};
 use crate::failure::{Exit, Failure, with_causes};
@@ -119,7 +119,12 @@ impl Effects {
     /// Gives the effect back if it has to wait.
     fn one(&mut self, effect: Effect, clients: &Clients) -> Result<Option<Effect>, Failure> {
         match effect {
-            Effect::File(op) => return Ok(self.change(op)?.map(Effect::File)),
+            Effect::File(op) => {
+                if let FileOp::Remove { id, .. } = &op {
+                    self.refuse_reads(*id, clients);
+                }
+                return Ok(self.change(op)?.map(Effect::File));
+            }
             Effect::Reply { conn, response } => clients.reply(conn, &response),
             Effect::ReadFile(read) => self.read(read, clients),
         }
@@ -165,6 +170,15 @@ impl Effects {
                 self.unchecked.push(read)
             }
             Err(error) => refuse(with_causes(&error)),
+        }
+    }
+
+    /// Reads that waited for the check of a file that goes now: one made later under its name has
+    /// other bytes.
+    fn refuse_reads(&mut self, id: FileId, clients: &Clients) {
+        for read in self.unchecked.extract_if(.., |read| read.id == id) {
+            let reason = "the file is being removed; ask again".to_owned();
+            clients.reply(read.origin.conn, &unavailable(&read, reason));
         }
     }
 
@@ -264,7 +278,7 @@ mod tests {
     use crate::metrics::Metrics;
     use bytes::Bytes;
     use net::{Response, ResponseBody};
-    use statemachine::FileId;
+    use statemachine::FileFact;
     use wal::storage::MemDisk;
 
     fn write(name: &str, offset: u64, data: Vec<u8>) -> Effect {
@@ -285,6 +299,61 @@ mod tests {
                 body: ResponseBody::Done,
             },
         }
+    }
+
+    /// A read planned before a removal must not find the bytes of the next file of that name.
+    #[test]
+    fn a_read_that_waits_for_a_check_ends_with_its_file() {
+        let disk = MemDisk::new();
+        let mut files = FileStore::open(Arc::new(disk)).expect("a file store");
+        let (id, name) = (FileId(1, 0), "f".to_owned());
+        let create = FileOp::Create {
+            id,
+            name: name.clone(),
+        };
+        files.apply(&create).expect("made");
+        let Effect::File(op) = write("f", 0, b"ab".to_vec()) else {
+            panic!("a write")
+        };
+        files.apply(&op).expect("written");
+        let fact = FileFact {
+            id,
+            name: name.clone(),
+            guard: "f".into(),
+            length: 2,
+            crc32: 0,
+        };
+        files
+            .cut_back(&[fact], crate::filestore::Inspection::Lengths)
+            .expect("nothing to cut");
+        let inbox = Arc::new(Inbox::default());
+        let clients = Clients::new(
+            (1, 1, "x".into()),
+            1,
+            inbox.clone(),
+            Arc::new(Metrics::new()),
+        );
+        let mut effects = Effects::new(files, inbox);
+        let origin = crate::engine::Origin {
+            conn: ConnId(1),
+            request: 1,
+        };
+        let read = FileRead {
+            origin,
+            slot: paxos::Slot(2),
+            id,
+            name: name.clone(),
+            offset: 0,
+            len: 2,
+            file_len: 2,
+        };
+        effects
+            .run(&mut vec![Effect::ReadFile(read)], &clients)
+            .expect("waits");
+        assert_eq!(effects.unchecked.len(), 1);
+        let remove = Effect::File(FileOp::Remove { id, name });
+        effects.run(&mut vec![remove], &clients).expect("removed");
+        assert_eq!(effects.unchecked.len(), 0);
     }
 
     /// An answer must not overtake the write that it speaks of, and nothing may be done twice.

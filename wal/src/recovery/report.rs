@@ -116,11 +116,13 @@ impl Report {
             Outcome::Faulty { .. } => {
                 "keep the folder as evidence and look at it with `walinspect explain`; this version cannot \
                  repair a log from its peers: restore the files named above from the disk they were lost \
-                 from, or replace the node with a new one; the other replicas go on without it"
+                 from. A majority of the other replicas goes on without it; it cannot be replaced by a \
+                 new node yet"
             }
             Outcome::MetaLost => {
                 "the node may have forgotten a promise and must not run again with this folder: restore \
-                 wal/super.0 or wal/super.1, or replace the node with a new one; the other replicas go on without it"
+                 wal/super.0 or wal/super.1. A majority of the other replicas goes on without it; it \
+                 cannot be replaced by a new node yet"
             }
             Outcome::Fatal => {
                 "check that the folder belongs to this node, is no copy of another folder, and was not \

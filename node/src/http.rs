@@ -15,6 +15,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use paxos::PeerStatus;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -149,7 +150,7 @@ fn status_json(report: &Report, phase: &Phase) -> serde_json::Value {
         .core
         .peers
         .iter()
-        .map(|p| json!({"id": p.node.0, "up": p.up, "durable": p.durable.0, "lag": p.lag, "wal_age_us": p.wal_age_us}))
+        .map(|p| peer_json(p, s.role == "leader"))
         .collect();
     let behind: Vec<_> = report
         .fell_behind
@@ -167,6 +168,15 @@ fn status_json(report: &Report, phase: &Phase) -> serde_json::Value {
         "peers": peers, "fell_behind": behind,
         "disk_low": report.log.low_space, "oldest_unsynced_us": report.log.oldest_unsynced_us,
         "connections": report.load.connections, "effects_waiting": report.load.effects_waiting,
+    })
+}
+
+/// Only a leader knows how far the others are.
+fn peer_json(peer: &PeerStatus, leads: bool) -> serde_json::Value {
+    let known = |value: u64| leads.then_some(value);
+    json!({
+        "id": peer.node.0, "up": peer.up, "durable": known(peer.durable.0),
+        "lag": known(peer.lag), "wal_age_us": known(peer.wal_age_us),
     })
 }
 

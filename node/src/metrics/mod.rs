@@ -221,7 +221,7 @@ impl Metrics {
         );
         network.register(
             "peer_lag_slots",
-            "Slots that a peer has not made durable",
+            "Slots that a peer has not made durable; only a leader knows",
             s.peer_lag.clone(),
         );
         network.register(
@@ -261,9 +261,15 @@ impl Metrics {
         s.wal_syncs.set(&report.log.stats);
         s.low_space.set(i64::from(report.log.low_space));
         s.fell_behind.set(report.fell_behind.len() as i64);
+        let leads = status.role == "leader";
         for peer in &report.core.peers {
             let label = peer_label(peer.node.0);
-            s.peer_lag.get_or_create(&label).set(clamp(peer.lag));
+            // Only a leader knows how far the others are.
+            if leads {
+                s.peer_lag.get_or_create(&label).set(clamp(peer.lag));
+            } else {
+                s.peer_lag.remove(&label);
+            }
             s.peer_up.get_or_create(&label).set(i64::from(peer.up));
         }
     }

@@ -148,10 +148,8 @@ impl Engine {
         if let Some(agreed) = self.machine.settings()
             && *agreed != self.options.settings
         {
-            self.notes.push(Note::SettingsDiffer {
-                agreed: format!("{agreed:?}"),
-                own: format!("{:?}", self.options.settings),
-            });
+            self.notes
+                .push(settings_differ(agreed, &self.options.settings));
         }
     }
 
@@ -212,4 +210,23 @@ fn grace(payload: &[u8]) -> u64 {
     payload
         .first_chunk()
         .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Only the settings that differ, each as `name: value`.
+fn settings_differ(agreed: &Settings, own: &Settings) -> Note {
+    let (agreed, own) = (format!("{agreed:?}"), format!("{own:?}"));
+    let fields = |text: &str| -> Vec<String> {
+        let inside = text.split_once('{').map_or("", |(_, inside)| inside);
+        let fields = inside.trim_end_matches('}').split(',');
+        fields.map(|field| field.trim().to_owned()).collect()
+    };
+    let (agreed, own): (Vec<_>, Vec<_>) = fields(&agreed)
+        .into_iter()
+        .zip(fields(&own))
+        .filter(|(agreed, own)| agreed != own)
+        .unzip();
+    Note::SettingsDiffer {
+        agreed: agreed.join(", "),
+        own: own.join(", "),
+    }
 }

@@ -163,9 +163,9 @@ pub enum Note {
     Core(paxos::Note),
     /// The cluster's agreed settings differ from this replica's flags; the agreed ones count.
     SettingsDiffer {
-        /// What was agreed.
+        /// What was agreed, the fields that differ.
         agreed: String,
-        /// What the flags say.
+        /// What the flags say of them.
         own: String,
     },
     /// This replica, as the first leader, proposes its settings.

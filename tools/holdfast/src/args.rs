@@ -26,23 +26,26 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// Under this heading the help of a verb keeps these flags apart from its own.
+const EVERYWHERE: &str = "Options of every verb";
+
 /// The flags that every verb knows.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Replicas to ask: `host:port,host:port`, or `1=host:port,2=host:port` so that redirects go by id within this list
-    #[arg(long, global = true, env = "HOLDFAST_ENDPOINTS", default_value = DEV_ENDPOINTS, value_name = "LIST")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "HOLDFAST_ENDPOINTS", default_value = DEV_ENDPOINTS, value_name = "LIST")]
     pub(crate) endpoints: String,
     /// Ask the first endpoint only and follow no redirect
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) pin: bool,
     /// Tables for people, or one JSON object a line
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub(crate) output: Format,
     /// How long to wait for an answer; time in a queue is extra
-    #[arg(long, global = true, default_value = "5s", value_parser = positive_duration, value_name = "TIME")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, default_value = "5s", value_parser = positive_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
     /// Who is asking, as `sessions` and `lock-status` show it [default: user@host:pid]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 

@@ -122,8 +122,14 @@ pub struct BootReport {
 ///
 /// [`Refusal`], with the process' exit code.
 pub fn open_folder(disk: SharedDisk, node: NodeId, env: Environment) -> Result<Folder, Refusal> {
+    // Before the folder is laid out: what is put back shall find nothing in its place.
+    if disk.list("wal").map_or(true, |entries| entries.is_empty()) {
+        refuse_lost_log(&disk)?;
+    }
     let folder = Folder::open(disk.clone(), node.0, env)?;
-    refuse_lost_log(&folder, &disk)?;
+    if folder.meta().cluster == 0 {
+        refuse_lost_log(&disk)?;
+    }
     Ok(folder)
 }
 
@@ -255,10 +261,7 @@ fn check_outcome(recovery: &Recovery) -> Result<(), Refusal> {
 
 /// Files with data in a folder without a log: somebody took the log away. A cluster born now would
 /// empty them.
-fn refuse_lost_log(folder: &Folder, disk: &SharedDisk) -> Result<(), Refusal> {
-    if folder.meta().cluster != 0 {
-        return Ok(());
-    }
+fn refuse_lost_log(disk: &SharedDisk) -> Result<(), Refusal> {
     let names = FileStore::open(disk.clone())?.names_with_data()?;
     if names.is_empty() {
         return Ok(());

@@ -310,6 +310,10 @@ fn files_without_a_log_are_refused() {
     assert_eq!(refusal.exit, 5);
     assert!(refusal.message.contains("file_0"), "{refusal}");
     assert_eq!(content(&disk, "file_0"), "precious");
+    assert!(
+        disk.list("wal").expect("listed").is_empty(),
+        "nothing stands where the log is to be put back"
+    );
 }
 
 /// A damaged snapshot costs a longer replay from the one before.

@@ -73,10 +73,21 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Result<u8, Failure> {
             });
         }
     }
+    if source.facts.segments.is_empty() && reads_records(&cli.verb) {
+        out.note("there is no segment here; a snapshot is looked at by `snap verify` and `replay`");
+    }
     if code != exit::INTACT && !tells_damage {
         out.note("not all is well with this log: `walinspect explain` says what and why");
     }
     Ok(code)
+}
+
+/// Whether the verb has nothing to tell where there are no segments.
+fn reads_records(verb: &Verb) -> bool {
+    matches!(
+        verb,
+        Verb::Dump(_) | Verb::Stats { .. } | Verb::Tail(_) | Verb::Find(_) | Verb::Timeline { .. }
+    )
 }
 
 fn target(verb: &Verb) -> &Target {

@@ -234,7 +234,7 @@ impl Request {
             background: take(&mut fields, "bg")?.unwrap_or(false),
             timeout: take(&mut fields, "timeout_ms")?.map(Duration::from_millis),
             session: take(&mut fields, "session")?,
-            endpoint: take(&mut fields, "endpoint")?,
+            endpoint: endpoint(&mut fields)?,
             stale: take(&mut fields, "stale")?.unwrap_or(false),
             op: Op::typed(&name, fields)?,
         };
@@ -369,6 +369,17 @@ fn take<T: DeserializeOwned>(
     }
 }
 
+/// An address, or an id: as text, or as the number that `leader` in an answer is.
+fn endpoint(fields: &mut Map<String, Value>) -> Result<Option<String>, String> {
+    match fields.get("endpoint").and_then(Value::as_u64) {
+        Some(id) => {
+            fields.remove("endpoint");
+            Ok(Some(id.to_string()))
+        }
+        None => take(fields, "endpoint"),
+    }
+}
+
 /// What is left belongs to the operation.
 fn rest<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
     serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
@@ -401,10 +412,13 @@ fn bytes(data: Option<String>, data_b64: Option<String>) -> Result<Vec<u8>, Stri
 mod tests {
     use super::*;
 
+    fn request(line: &str) -> Request {
+        Request::parse(line.as_bytes()).unwrap_or_else(|bad| panic!("{line}: {}", bad.message))
+    }
+
+    #[track_caller]
     fn op(line: &str) -> Op {
-        Request::parse(line.as_bytes())
-            .unwrap_or_else(|bad| panic!("{line}: {}", bad.message))
-            .op
+        request(line).op
     }
 
     #[track_caller]
@@ -516,6 +530,12 @@ mod tests {
         assert_eq!(
             op(r#"{"op":"files","endpoint":"2","stale":true}"#),
             Op::Files
+        );
+        assert_eq!(
+            request(r#"{"op":"files","endpoint":3}"#)
+                .endpoint
+                .as_deref(),
+            Some("3")
         );
         assert_eq!(op(r#"{"op":"status"}"#), Op::Status);
         assert_eq!(

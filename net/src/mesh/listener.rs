@@ -96,7 +96,9 @@ async fn refuse(from: &str, (peer, error): Refused, links: &Links, complaints: &
     if let ConnectError::Mismatch(_) | ConnectError::Refused(_) = error {
         links.refused(peer, format!("{from}: {error}")).await;
     } else if let Some(silent) = next_line(complaints) {
-        tracing::warn!(from, %error, silent, "peer port: connection ended");
+        // As an error value, so that its sources are written too.
+        let error = &error as &(dyn std::error::Error + 'static);
+        tracing::warn!(from, error, silent, "peer port: connection ended");
     }
 }
 

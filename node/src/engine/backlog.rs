@@ -56,6 +56,11 @@ impl Backlog {
         is_first
     }
 
+    /// Whether more is chosen than may wait in memory.
+    pub(super) fn is_behind(&self) -> bool {
+        self.spilled.is_some()
+    }
+
     pub(super) fn pop(&mut self) -> Option<(Slot, Entry)> {
         let (slot, entry) = self.queue.pop_front()?;
         self.bytes -= entry.size_bytes();

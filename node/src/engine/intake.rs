@@ -93,6 +93,11 @@ impl Engine {
             let reason = "the disk of the log is nearly full".to_owned();
             return Some(ResponseBody::Unavailable { reason });
         }
+        // Else whoever asks again for want of an answer adds to what the answer waits for.
+        if self.backlog.is_behind() && adds_work(&command) {
+            let reason = "what was chosen waits to be applied; try again".to_owned();
+            return Some(ResponseBody::Unavailable { reason });
+        }
         let key = match command {
             Command::KeepAlive { beats } if beats.is_empty() || beats.len() > BEATS_MAX => {
                 let reason = format!(
@@ -269,7 +274,7 @@ impl Engine {
     }
 }
 
-/// Whether a command takes space that a nearly full disk has not got. What ends or keeps up something
+/// Whether a command takes space that a nearly full disk has not got, or begins something new. What ends or keeps up something
 /// always goes on.
 fn adds_work(command: &Command) -> bool {
     match command {

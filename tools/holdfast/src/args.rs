@@ -44,7 +44,7 @@ pub(crate) struct Global {
     /// How long to wait for an answer; time in a queue is extra
     #[arg(long, global = true, help_heading = EVERYWHERE, default_value = "5s", value_parser = positive_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
-    /// Who is asking, as `sessions` and `lock-status` show it [default: user@host:pid]
+    /// Who is asking, as `sessions` and `lock-status` show it (default: `user@host:pid`)
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }

@@ -241,7 +241,11 @@ fn nothing_stays_behind_when_holdfast_is_told_to_end() {
 #[test]
 fn a_killed_holdfast_takes_its_command_along() {
     let replica = Replica::start();
+    // What a killed process cannot clean up goes with this folder.
+    let folder = tempfile::tempdir().expect("a folder");
     let mut child = lock(&replica, &["--lease", "1s"], "echo $$; exec sleep 60")
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .env("TMPDIR", folder.path())
         .stdout(Stdio::piped())
         .spawn()
         .expect("lock");

@@ -7,6 +7,10 @@
 //! An entry is believed only if it was born under the ballot of the last `LeaderStart`: a leader
 //! that slept and wrote to its own disk alone stamps from a clock that ran on, and a later leader
 //! may still choose those entries. They apply as commands; they do not move time.
+//!
+//! A `LeaderStart` is believed only if it follows the very leader that its own leader saw last when
+//! it took over. Else its stamp counts time that passed under leaders who are not part of this
+//! history any more, and an entry stamped a moment ago would be followed by one far ahead of it.
 
 use crate::ballot::Ballot;
 use crate::entry::{Entry, EntryKind};
@@ -35,7 +39,9 @@ impl ClusterClock {
     /// Folds in the next chosen entry.
     pub fn observe(&mut self, entry: &Entry) -> Moved {
         let counts = match entry.kind() {
-            EntryKind::LeaderStart => entry.birth() > self.leader,
+            EntryKind::LeaderStart => {
+                entry.birth() > self.leader && LeaderStart::decode(entry).after == self.leader
+            }
             _ => entry.birth() == self.leader,
         };
         if counts {
@@ -45,6 +51,40 @@ impl ClusterClock {
         Moved {
             time_ms: self.time_ms,
             counts,
+        }
+    }
+}
+
+/// What a `LeaderStart` says: its payload, two little-endian words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderStart {
+    /// How long sessions and leases last from its time on at the least, in milliseconds.
+    pub grace_ms: u64,
+    /// Birth ballot of the last `LeaderStart` that counts in the log taken over.
+    pub after: Ballot,
+}
+
+impl LeaderStart {
+    /// The payload.
+    #[must_use]
+    pub fn encode(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.grace_ms.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.after.raw().to_le_bytes());
+        bytes
+    }
+
+    /// Reads the payload of an entry of this kind. A word that is not there is zero.
+    #[must_use]
+    pub fn decode(entry: &Entry) -> LeaderStart {
+        let payload = entry.payload();
+        let word = |at: usize| {
+            let bytes = payload.get(at..).and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
+        LeaderStart {
+            grace_ms: word(0),
+            after: Ballot::from_raw(word(8)),
         }
     }
 }
@@ -93,6 +133,11 @@ mod tests {
         Entry::new(kind, birth, stamp_ms, 0, b"")
     }
 
+    fn start(birth: Ballot, after: Ballot, stamp_ms: u64) -> Entry {
+        let said = LeaderStart { grace_ms: 0, after };
+        Entry::new(EntryKind::LeaderStart, birth, stamp_ms, 0, &said.encode())
+    }
+
     /// The story of mutant t8: Z slept for a minute, its stamps must not end A's lease.
     #[test]
     fn a_sleeper_does_not_move_time() {
@@ -102,8 +147,8 @@ mod tests {
             Ballot::new(3, NodeId(2)),
         );
         let mut clock = ClusterClock::default();
-        clock.observe(&entry(EntryKind::LeaderStart, z, 1_000));
-        clock.observe(&entry(EntryKind::LeaderStart, a, 1_000));
+        clock.observe(&start(z, Ballot::ZERO, 1_000));
+        clock.observe(&start(a, z, 1_000));
         clock.observe(&entry(EntryKind::App, a, 1_500));
         let slept = clock.observe(&entry(EntryKind::App, z, 61_000));
         assert_eq!(
@@ -113,7 +158,7 @@ mod tests {
                 counts: false
             }
         );
-        let late = clock.observe(&entry(EntryKind::LeaderStart, z, 61_000));
+        let late = clock.observe(&start(z, a, 61_000));
         assert_eq!(
             late,
             Moved {
@@ -121,7 +166,7 @@ mod tests {
                 counts: false
             }
         );
-        let next = clock.observe(&entry(EntryKind::LeaderStart, b, 1_500));
+        let next = clock.observe(&start(b, a, 1_500));
         assert_eq!(
             next,
             Moved {
@@ -129,6 +174,27 @@ mod tests {
                 counts: true
             }
         );
+    }
+
+    /// Seed 2688 of the simulator. C took over from B, whom the others never heard of; A's start, in
+    /// the slot of B's, won. C's stamp counts B's time and must not end a lease that A gave just now.
+    #[test]
+    fn a_start_counts_only_behind_the_leader_it_saw() {
+        let (z, b, a, c) = (
+            Ballot::new(1, NodeId(1)),
+            Ballot::new(2, NodeId(3)),
+            Ballot::new(3, NodeId(2)),
+            Ballot::new(3, NodeId(3)),
+        );
+        let mut clock = ClusterClock::default();
+        clock.observe(&start(z, Ballot::ZERO, 100));
+        clock.observe(&start(a, z, 166));
+        clock.observe(&entry(EntryKind::App, b, 642));
+        let before = clock.clone();
+        let moved = clock.observe(&start(c, b, 642));
+        assert!(!moved.counts);
+        clock.observe(&entry(EntryKind::App, c, 700));
+        assert_eq!(clock, before, "C's entries do not count either");
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub mod ghost;
 pub mod status;
 
 pub use crate::ballot::Ballot;
-pub use crate::clock::{ClusterClock, Moved};
+pub use crate::clock::{ClusterClock, LeaderStart, Moved};
 pub use crate::config::{Config, Identity, Member, Membership, Recovered};
 pub use crate::core::Core;
 pub use crate::entry::{Entry, EntryKind};

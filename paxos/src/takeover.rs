@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::candidate::Candidate;
-use crate::clock::Stamper;
+use crate::clock::{ClusterClock, LeaderStart, Stamper};
 use crate::core::{Core, Part, Vote};
 use crate::entry::{Entry, EntryKind};
 use crate::ident::{NodeId, Slot};
@@ -63,7 +63,8 @@ impl Core {
         let reproposed = values.split_off(known);
         self.adopt_chosen(values, out);
 
-        let stamper = Stamper::new(self.time_after(&reproposed), self.now);
+        let clock = self.clock_after(&reproposed);
+        let stamper = Stamper::new(clock.time_ms, self.now);
         let first = self.log.chosen().next();
         let start = Slot(first.0 + reproposed.len() as u64);
         out.notes.push(Note::Elected {
@@ -71,7 +72,7 @@ impl Core {
             reproposed: reproposed.len() as u64,
         });
         let mut entries = reproposed;
-        entries.push(self.leader_start(&stamper));
+        entries.push(self.leader_start(&clock));
         self.vote = Vote {
             ballot,
             upto: Slot::NONE,
@@ -101,7 +102,7 @@ impl Core {
     }
 
     /// Cluster time at the end of the log taken over, chosen or not.
-    fn time_after(&self, reproposed: &[Entry]) -> u64 {
+    fn clock_after(&self, reproposed: &[Entry]) -> ClusterClock {
         let mut clock = self.clock.clone();
         let adopted = self.published.next();
         let held = self
@@ -111,12 +112,16 @@ impl Core {
         for entry in held.map(|(_, item)| &item.entry).chain(reproposed) {
             clock.observe(entry);
         }
-        clock.time_ms
+        clock
     }
 
-    fn leader_start(&self, stamper: &Stamper) -> Entry {
-        let grace = self.config.grace_ms.to_le_bytes();
-        let stamp_ms = stamper.peek(self.now);
-        Entry::new(EntryKind::LeaderStart, self.promised, stamp_ms, 0, &grace)
+    /// Bears the time of the log taken over, and says which leader's it is.
+    fn leader_start(&self, clock: &ClusterClock) -> Entry {
+        let said = LeaderStart {
+            grace_ms: self.config.grace_ms,
+            after: clock.leader,
+        };
+        let (ballot, stamp_ms) = (self.promised, clock.time_ms);
+        Entry::new(EntryKind::LeaderStart, ballot, stamp_ms, 0, &said.encode())
     }
 }

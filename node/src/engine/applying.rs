@@ -2,7 +2,7 @@
 //! was chosen.
 
 use net::ResponseBody;
-use paxos::{Entry, EntryKind, MonoTime, Reject, Slot};
+use paxos::{Entry, EntryKind, LeaderStart, MonoTime, Reject, Slot};
 use statemachine::{Applied, At, ClusterTime, Effects, Event, LeftQueueWhy, Settings};
 
 use super::requests::{Carried, Key, Placed, Unanswered};
@@ -196,20 +196,13 @@ pub fn apply_entry(
             Err(_) => Applied::Time,
         },
         EntryKind::LeaderStart if moved.counts => Applied::LeaderStart {
-            grace_ms: grace(&payload),
+            grace_ms: LeaderStart::decode(entry).grace_ms,
         },
         EntryKind::LeaderStart | EntryKind::Config | EntryKind::Time | EntryKind::Noop => {
             Applied::Time
         }
     };
     machine.apply(at, what)
-}
-
-/// The grace in a `LeaderStart`; none if it is not there.
-fn grace(payload: &[u8]) -> u64 {
-    payload
-        .first_chunk()
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Only the settings that differ, each as `name: value`.

@@ -194,7 +194,7 @@ impl<'a> Replay<'a> {
                 Settings::decode(&payload).map_or(Applied::Time, Applied::Settings)
             }
             EntryKind::LeaderStart if moved.counts => Applied::LeaderStart {
-                grace_ms: payload.first_chunk().map_or(0, |b| u64::from_le_bytes(*b)),
+                grace_ms: paxos::LeaderStart::decode(entry).grace_ms,
             },
             _ => Applied::Time,
         };

@@ -49,10 +49,7 @@ pub(crate) fn entry(slot: u64, entry: &Entry) -> Told {
             Err(error) => unreadable("command", &error),
         },
         EntryKind::LeaderStart => {
-            let grace = entry
-                .payload()
-                .first_chunk()
-                .map_or(0, |b| u64::from_le_bytes(*b));
+            let grace = paxos::LeaderStart::decode(entry).grace_ms;
             let words = format!(
                 "node {} begins to lead, grace {}",
                 entry.birth().node(),

@@ -7,17 +7,17 @@
 //! several, [`cli`] is the command line.
 
 pub mod boot;
-pub mod engine;
-pub mod filestore;
-pub mod records;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod engine;
 pub mod failure;
+pub mod filestore;
 pub mod http;
 pub mod local;
 pub mod logging;
 pub mod metrics;
+pub mod records;
 pub mod server;

@@ -77,7 +77,10 @@ fn room_grows_with_what_has_come() {
         let came = source.len();
         bodies += usize::from(FrameCodec.decode(&mut source).expect("sound").is_some());
         let room = source.capacity();
-        assert!(room <= 4 * came.max(RESERVED_BYTES_MIN), "{room} for {came}");
+        assert!(
+            room <= 4 * came.max(RESERVED_BYTES_MIN),
+            "{room} for {came}"
+        );
     }
     assert_eq!(bodies, 1);
 }

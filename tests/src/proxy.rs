@@ -8,7 +8,7 @@
 //!
 //! Between replicas, where no frame is picked, the same proxy cuts links: [`Proxy::sever`].
 //!
-//! [`sight`] tells what a frame says, [`rules`] what is done to it, [`pump`] moves the bytes.
+//! [`sight`] tells what a frame says, [`rules`] what is done to it, `pump` moves the bytes.
 
 mod pump;
 pub mod rules;

@@ -33,8 +33,12 @@ struct Flags {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    // The report of a panic comes with the trace.
-    std::panic::set_hook(Box::new(|_| {}));
+    // What a panic says comes with the trace.
+    std::panic::set_hook(Box::new(|panic| {
+        if let Some(place) = panic.location() {
+            eprintln!("panic at {place}");
+        }
+    }));
     let seeds = match flags.seed {
         Some(seed) => seed..seed + 1,
         None => flags.from..flags.from.saturating_add(flags.seeds),

@@ -101,7 +101,7 @@ fn patience_ends() {
 /// A shell of six lines: every acquire is granted with token 5, every append is unknown until it is
 /// settled, whatever else is refused.
 const PARROT: &str = r#"while read -r line; do
-  id=${line#*\"id\":}; id=${id%%,*}
+  id=${line#*\"id\":}; id=${id%%[!0-9]*}
   case $line in
     *acquire*) echo "{\"id\":$id,\"ok\":true,\"rc\":0,\"token\":5}";;
     *append*) echo "{\"id\":$id,\"ok\":false,\"rc\":6,\"code\":\"unknown\",\"message\":\"?\"}";;

@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// The number of each client's connection to each replica.
     conns: BTreeMap<(usize, usize), u64>,
     conn_owners: BTreeMap<u64, usize>,
+    /// When the replica learns of the end of a connection.
+    gone_conns: BTreeMap<u64, u64>,
     next_conn: u64,
     /// Each attempt under way.
     asked: BTreeMap<u64, Asked>,
@@ -80,6 +82,7 @@ impl World {
             client_wakes: vec![0; plan.clients],
             conns: BTreeMap::new(),
             conn_owners: BTreeMap::new(),
+            gone_conns: BTreeMap::new(),
             next_conn: 0,
             asked: BTreeMap::new(),
             floors: BTreeMap::new(),

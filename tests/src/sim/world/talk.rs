@@ -89,6 +89,7 @@ impl World {
                 let life = self.replicas[replica].life;
                 let input = Input::ClientGone { conn: ConnId(conn) };
                 let at_us = self.now_us + self.network.latency();
+                self.gone_conns.insert(conn, at_us);
                 self.agenda.add(
                     at_us,
                     Event::Deliver {
@@ -110,6 +111,12 @@ impl World {
 
     pub(super) fn on_request(&mut self, replica: usize, conn: u64, request: net::Request) {
         let client = self.conn_owners[&conn];
+        // Nothing comes over a connection after its end. What is late comes over the next one.
+        let is_gone = |at_us: &u64| *at_us <= self.now_us;
+        let conn = match self.gone_conns.get(&conn).is_some_and(is_gone) {
+            true => self.conn(client, replica),
+            false => conn,
+        };
         if self.replicas[replica].process.is_none() {
             let what = ToClient::Broken(request.id);
             let at_us = self.now_us + self.network.latency();

@@ -29,7 +29,7 @@ pub const ENTRY_HEADER_BYTES: usize = 32;
 pub enum EntryKind {
     /// A command of the application.
     App = 1,
-    /// A new leader's first own entry; its payload is the grace, `grace_ms: u64` LE.
+    /// A new leader's first own entry; its payload is a [`LeaderStart`](crate::LeaderStart).
     LeaderStart = 2,
     /// Settings of the service, chosen first of all; only the first one counts.
     Settings = 3,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::wire::{self, DecodeError};
 
 /// The lowest and the highest protocol version that this build speaks.
-pub const PROTOCOL: (u16, u16) = (1, 1);
+pub const PROTOCOL: (u16, u16) = (2, 2);
 
 const MAGIC: &[u8; 8] = b"HOLDFAST";
 

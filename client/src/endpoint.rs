@@ -115,6 +115,11 @@ impl FromStr for Endpoint {
             }
             None => (None, text),
         };
+        if address.contains('/') {
+            return Err(Error::Usage(format!(
+                "bad endpoint {text:?}, expected HOST:PORT without a scheme or a path"
+            )));
+        }
         let sound = address
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -174,6 +179,8 @@ mod tests {
             "x=a:1",
             "1=a:1,b:2",
             "1=a:1,1=b:2",
+            "http://a:1",
+            "a:1/x",
         ] {
             check(bad, None);
         }

@@ -70,7 +70,6 @@ pub(crate) fn open(
 }
 
 fn recovery(writer: &Writer, decision: Decision) -> Recovery {
-    let superblock = writer.supers.current();
     Recovery {
         outcome: decision.outcome,
         report: decision.report,
@@ -80,8 +79,7 @@ fn recovery(writer: &Writer, decision: Decision) -> Recovery {
         first_slot: writer.first_slot(),
         last_slot: writer.last_slot(),
         snapshots: decision.snapshots,
-        incarnation: superblock.incarnation,
-        peers: superblock.peers,
+        incarnation: writer.supers.current().incarnation,
     }
 }
 

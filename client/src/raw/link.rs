@@ -90,6 +90,11 @@ impl Link {
         &self.inner.endpoints
     }
 
+    /// Whether any replica has ever been reached, so that something may have been sent.
+    pub fn has_met_cluster(&self) -> bool {
+        self.lock().cluster != 0
+    }
+
     /// Ends all connections. Calls in flight find new ones.
     pub fn disconnect(&self) {
         for conn in self.lock().conns.values() {

@@ -9,7 +9,6 @@ mod disk;
 mod leadership;
 mod leases;
 mod load;
-mod old_folder;
 mod pages;
 mod restarts;
 mod retries;

@@ -7,6 +7,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::process::Signal;
+
+use crate::signals;
 
 /// Where `node dev` puts its three replicas.
 pub(crate) const DEV_ENDPOINTS: &str = "127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403";
@@ -62,8 +65,11 @@ pub(crate) enum Format {
 pub(crate) enum Verb {
     /// Hold a lock while a command runs, or until a signal
     #[command(
-        after_help = "Exit codes: CMD's own or 128 + its signal; 122 the lock was lost before CMD ended; 123 usage or another refusal; \
-                            124 (or -E CODE) busy or the wait is over; 125 no leader in time; 126, 127 CMD cannot run, is not there.\n\
+        after_help = "Exit codes: CMD's own or 128 + its signal; 121 CMD ended with 0, but whether its section was applied is unknown; \
+                            122 the lock was lost before CMD ended; 123 usage or another refusal; 124 (or -E CODE) busy or the wait is \
+                            over; 125 no leader in time, so CMD never ran; 126, 127 CMD cannot run, is not there.\n\
+                            When the lock is about to be lost, CMD and all that it started get --warn-signal, and SIGKILL --kill-after \
+                            later, before the lock can be another's; also if holdfast was stopped or killed meanwhile.\n\
                             CMD gets HOLDFAST_LOCK, HOLDFAST_TOKEN and HOLDFAST_ENDPOINTS; what it appends with `holdfast append` to a file of \
                             this lock is applied if it exits 0, else discarded."
     )]
@@ -130,14 +136,21 @@ pub(crate) struct LockArgs {
     /// The lock's name
     #[arg(value_name = "NAME")]
     pub(crate) lock: String,
-    /// How long the lock outlives the last sign of its holder
-    #[arg(long, default_value = "20s", value_parser = positive_duration, value_name = "TIME")]
-    pub(crate) lease: Duration,
+    /// How long the lock outlives the last sign of its holder [default: the cluster's --default-lease]
+    #[arg(long, value_parser = positive_duration, value_name = "TIME")]
+    pub(crate) lease: Option<Duration>,
     #[command(flatten)]
     pub(crate) patience: Patience,
     /// Exit code when the lock is busy or the wait is over
     #[arg(short = 'E', long = "conflict-exit-code", default_value_t = crate::exit::LOCK_BUSY, value_name = "CODE")]
     pub(crate) conflict: u8,
+    /// From the warning to SIGKILL when the lock is about to be lost; at most half the lease [default: a fifth of the
+    /// lease, at most 3s]
+    #[arg(long, value_parser = any_duration, value_name = "TIME")]
+    pub(crate) kill_after: Option<Duration>,
+    /// The warning: the signal that CMD gets before SIGKILL
+    #[arg(long, default_value = "TERM", value_parser = signals::parse, value_name = "SIGNAL")]
+    pub(crate) warn_signal: Signal,
     /// The command to run while the lock is held
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -169,8 +182,8 @@ impl Patience {
 pub(crate) struct AppendArgs {
     /// The file's name
     pub(crate) file: String,
-    /// What to append, as it stands, no newline added; `-` or nothing: standard input
-    #[arg(default_value = "-", allow_hyphen_values = true)]
+    /// What to append, as it stands, no newline added; `-` or nothing: standard input. After `--` it may look like a flag
+    #[arg(default_value = "-", allow_negative_numbers = true)]
     pub(crate) data: OsString,
     #[command(flatten)]
     pub(crate) patience: Patience,
@@ -223,9 +236,9 @@ pub(crate) enum FileVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {
-    /// How long a session outlives the last sign of this shell
-    #[arg(long, default_value = "20s", value_parser = positive_duration, value_name = "TIME")]
-    pub(crate) session_ttl: Duration,
+    /// How long a session outlives the last sign of this shell [default: the cluster's --default-lease]
+    #[arg(long, value_parser = positive_duration, value_name = "TIME")]
+    pub(crate) session_ttl: Option<Duration>,
     /// Also tell of places in queues and of lost locks
     #[arg(long)]
     pub(crate) events: bool,
@@ -300,7 +313,7 @@ mod tests {
         };
         assert_eq!(
             (lock.lock.as_str(), lock.lease, lock.conflict),
-            ("reports", Duration::from_secs(3), 7)
+            ("reports", Some(Duration::from_secs(3)), 7)
         );
         assert_eq!(lock.patience.limit(), Some(Duration::from_secs(60)));
         assert_eq!(lock.command.len(), 5, "flags after -- belong to CMD");
@@ -352,6 +365,11 @@ mod tests {
         assert_eq!(data("append f"), "-");
         assert_eq!(data("append f -"), "-");
         assert_eq!(data("append f -1"), "-1");
+        assert_eq!(data("append f -- --try"), "--try");
+        assert!(
+            parse("append f --tyr").is_err(),
+            "a mistyped flag is no data"
+        );
     }
 
     #[test]

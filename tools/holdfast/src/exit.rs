@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+/// `lock`: CMD ended with 0, and whether its section was applied is unknown. Running it again may do its work twice.
+pub(crate) const LOCK_UNKNOWN: u8 = 121;
 /// `lock`: the lock was lost before CMD ended.
 pub(crate) const LOCK_LOST: u8 = 122;
 /// `lock`: usage, or a refusal that has no code of its own.
 pub(crate) const LOCK_REFUSED: u8 = 123;
 /// `lock`: busy, or the wait is over, unless `-E` names another.
 pub(crate) const LOCK_BUSY: u8 = 124;
-/// `lock`: no leader within the timeout.
+/// `lock`: no leader within the timeout, so CMD never ran.
 pub(crate) const LOCK_UNAVAILABLE: u8 = 125;
 /// `lock`: CMD is there but cannot run.
 pub(crate) const COMMAND_CANNOT_RUN: u8 = 126;
@@ -65,7 +67,7 @@ impl End {
         }
     }
 
-    /// The exit code of `lock`, where `conflict` is that of `-E`.
+    /// The exit code of `lock` for what went wrong before CMD ran, where `conflict` is that of `-E`.
     pub(crate) fn of_lock(self, conflict: u8) -> u8 {
         match self {
             End::Lost => LOCK_LOST,

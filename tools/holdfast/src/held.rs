@@ -6,6 +6,7 @@ use bytes::Bytes;
 use client::clock::BootTime;
 use client::raw::{Hold, HoldState, Session};
 use statemachine::{Outcome, Token};
+use tokio::sync::watch;
 
 use crate::context::unexpected;
 use crate::failure::Failure;
@@ -29,7 +30,7 @@ pub(crate) struct Receipt {
 }
 
 impl Held {
-    /// Takes a lock, standing in its queue for `wait`, or for ever.
+    /// Takes a lock, standing in its queue for `wait`, or for ever. `moved` hears of each place there.
     ///
     /// Dropping the future leaves the session in the queue until it is closed.
     pub(crate) async fn take(
@@ -38,8 +39,24 @@ impl Held {
         lease: Option<Duration>,
         wait: Option<Duration>,
         timeout: Duration,
+        mut moved: impl AsyncFnMut(u64),
     ) -> Result<Held, Failure> {
-        let reply = session.acquire(lock, lease, wait).wait(timeout).await?;
+        let call = session.acquire(lock, lease, wait);
+        let mut positions = call.positions();
+        let following = async {
+            while positions.changed().await.is_ok() {
+                let position = *positions.borrow_and_update();
+                if let Some(position) = position {
+                    moved(position).await;
+                }
+            }
+            std::future::pending().await
+        };
+        let reply = tokio::select! {
+            biased;
+            reply = call.wait(timeout) => reply?,
+            never = following => never,
+        };
         let Outcome::Granted { token, .. } = reply.outcome else {
             return Err(unexpected("acquire"));
         };
@@ -74,13 +91,9 @@ impl Held {
         matches!(self.hold.state(), HoldState::Lost(_))
     }
 
-    /// Resolves once the service has said so.
-    pub(crate) async fn lost(&self) {
-        let mut state = self.hold.watch();
-        // The sender lives as long as the hold, which this has.
-        _ = state
-            .wait_for(|state| matches!(state, HoldState::Lost(_)))
-            .await;
+    /// Follows renewals and the loss.
+    pub(crate) fn changes(&self) -> watch::Receiver<HoldState> {
+        self.hold.watch()
     }
 
     /// Why it was lost, for people.
@@ -95,10 +108,15 @@ impl Held {
         )
     }
 
-    /// Applies the section and frees the lock.
+    /// Applies the section and frees the lock. If no answer comes in time, asks once more what came of it.
     pub(crate) async fn release(&self) -> Result<Receipt, Failure> {
         let call = self.session.release(self.hold.lock(), self.token());
-        let reply = call.wait(self.timeout).await?;
+        let mut answer = call.wait(self.timeout).await;
+        if let Err(client::Error::Unknown(unknown)) = &answer {
+            let unknown = unknown.clone();
+            answer = unknown.settle(self.timeout).await;
+        }
+        let reply = answer?;
         match reply.outcome {
             Outcome::Released { slot, lengths } => Ok(Receipt {
                 slot: slot.0,

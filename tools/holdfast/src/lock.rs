@@ -5,13 +5,18 @@
 //!                                                 └── no CMD: print the token, wait, release  ──┘
 //! ```
 //!
-//! Keep-alives go on beside it. `watch` decides when CMD must go, `command` is its process group, `terminal` hands the
-//! keyboard over, `launcher` ties CMD's life to this process's.
+//! Keep-alives go on beside it. `watch` decides when CMD must go, and `keeper` sees to it in a process of its own;
+//! `channel` is between the two, `command` this side of it. `terminal` hands the keyboard over, `launcher` ties CMD's
+//! life to the keeper's.
 
+mod around;
+mod channel;
 mod command;
+pub(crate) mod keeper;
 pub(crate) mod launcher;
 mod supervisor;
 mod terminal;
+mod waiting;
 mod watch;
 
 use std::time::Duration;
@@ -21,21 +26,24 @@ use client::raw::Session;
 use rustix::process::Signal;
 use serde::Serialize;
 
-use self::watch::{Act, Watch};
+use self::supervisor::Ending;
+use self::waiting::Waiting;
 use crate::args::LockArgs;
 use crate::context::Context;
+use crate::exit::{End, LOCK_UNKNOWN};
 use crate::failure::Failure;
 use crate::held::{self, Held};
 use crate::signals::{Signals, exit_code, is_ending};
+use crate::timer::BootTimer;
 
-/// A deadline is looked at again this often, since timers stand still while the machine sleeps.
+/// What cannot be done now is tried again this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Does it all and returns the exit code.
 pub(crate) async fn run(context: &Context, arguments: LockArgs) -> Result<u8, Failure> {
     let mut signals = Signals::catch(!arguments.command.is_empty())?;
     let session = tokio::select! {
-        session = context.session(Some(arguments.lease)) => session?,
+        session = open(context, arguments.lease) => session?,
         signal = ending(&mut signals) => return Ok(exit_code(signal)),
     };
     let result = with_session(context, &session, &mut signals, &arguments).await;
@@ -54,17 +62,54 @@ async fn with_session(
         lease,
         patience,
         command,
+        kill_after,
+        warn_signal,
         ..
     } = arguments;
+    if patience.limit() != Some(Duration::ZERO) {
+        around::refuse_own(context, lock).await?;
+    }
+    let mut waiting = Waiting::new(context, lock);
     let held = tokio::select! {
-        held = Held::take(session, lock, Some(*lease), patience.limit(), context.timeout) => held?,
+        held = Held::take(session, lock, *lease, patience.limit(), context.timeout, async |place| {
+            waiting.moved(place).await;
+        }) => held,
         signal = ending(signals) => return Ok(exit_code(signal)),
     };
+    let held = match held {
+        Ok(held) => held,
+        Err(failure) if failure.code == "wait_timed_out" => {
+            return Err(waiting.over(patience.limit()).await);
+        }
+        Err(failure) => return Err(failure),
+    };
+    waiting.granted();
     if command.is_empty() {
         hold(context, lock, &held, signals).await
     } else {
-        supervisor::run(context, lock, &held, signals, command).await
+        let ending = Ending {
+            warning: *warn_signal,
+            kill_after: *kill_after,
+        };
+        supervisor::run(context, lock, &held, signals, command, ending).await
     }
+}
+
+/// Opens the session that holds the lock, and lives as long as the lease is.
+async fn open(context: &Context, lease: Option<Duration>) -> Result<Session, Failure> {
+    let opened = context.reach(context.session(lease)).await;
+    opened.map_err(|failure| match (failure.code.as_str(), lease) {
+        // The session's time to live is never named by the user.
+        ("bad_request", Some(lease)) => Failure::new(
+            failure.code,
+            format!(
+                "a lease of {} is not possible: {}",
+                humantime::format_duration(lease),
+                failure.message.replace("a session ttl", "a lease")
+            ),
+        ),
+        _ => failure,
+    })
 }
 
 async fn ending(signals: &mut Signals) -> Signal {
@@ -101,22 +146,29 @@ async fn hold(
         &token.to_string(),
     )?;
     tokio::select! {
-        () = until_lost(held) => return Err(held.lost_why()),
+        lost = until_lost(held) => return Err(lost.err().unwrap_or_else(|| held.lost_why())),
         _ = ending(signals) => {}
     }
-    release(held).await.map(|()| 0)
+    match release(held).await {
+        Err(failure) if matches!(failure.end(), End::Unknown | End::Unavailable) => {
+            context.output.failure(&failure);
+            Ok(LOCK_UNKNOWN)
+        }
+        released => released.map(|()| 0),
+    }
 }
 
 /// Until the lock is lost, or must be taken for lost by this machine's clock.
-async fn until_lost(held: &Held) {
-    // Nobody needs time to tidy up, so there is no margin.
-    let mut watch = Watch::new(Duration::ZERO);
-    while let Act::WaitUntil(time) = watch.act(BootTime::now(), held.deadline(), held.is_lost()) {
+async fn until_lost(held: &Held) -> Result<(), Failure> {
+    let timer = BootTimer::new().map_err(|error| Failure::local("a timer", &error))?;
+    let mut changes = held.changes();
+    while !held.is_lost() && held.deadline() > BootTime::now() {
         tokio::select! {
-            () = held.lost() => return,
-            () = tokio::time::sleep(time.left(BootTime::now()).min(LOOK_AGAIN)) => {}
+            _ = changes.changed() => {}
+            () = timer.until(held.deadline()) => {}
         }
     }
+    Ok(())
 }
 
 /// Applies the section. A lock that turns out not to be held was lost.

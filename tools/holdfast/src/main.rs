@@ -11,15 +11,19 @@ mod failure;
 mod held;
 mod lock;
 mod output;
+mod processes;
+mod reach;
 mod section;
 mod shell;
 mod signals;
 mod survey;
+mod timer;
 mod verbs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Cli, Format, Glance, Verb};
@@ -29,7 +33,8 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some(code) = lock::launcher::run_if_asked(&arguments) {
+    let hidden = lock::keeper::run_if_asked(&arguments);
+    if let Some(code) = hidden.or_else(|| lock::launcher::run_if_asked(&arguments)) {
         return code;
     }
     match Cli::try_parse() {
@@ -44,23 +49,42 @@ fn not_parsed(error: &clap::Error, glance: &Glance) -> ExitCode {
         _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let failure = Failure::usage(
-        error
-            .render()
-            .to_string()
-            .trim()
-            .trim_start_matches("error: "),
-    );
+    let text = error.render().to_string();
+    let mut failure = Failure::usage(text.trim().trim_start_matches("error: "));
+    let advice = advice(error, glance);
+    if let Some(advice) = &advice {
+        failure.message += &format!("; {advice}");
+    }
     if glance.json {
         Output::new(Format::Json).failure(&failure);
     } else {
         _ = error.print();
+        if let Some(advice) = &advice {
+            eprintln!("\n{advice}");
+        }
     }
     exit::code(if glance.lock {
         failure.end().of_lock(exit::LOCK_BUSY)
     } else {
         failure.end().of_verb()
     })
+}
+
+/// What to write instead, where a habit from another tool is plain to see.
+fn advice(error: &clap::Error, glance: &Glance) -> Option<String> {
+    let wrong = match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(wrong) => wrong,
+        _ => return None,
+    };
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    if glance.lock && !wrong.starts_with('-') {
+        return Some(format!(
+            "put `--` before the command: holdfast lock NAME -- {wrong} ..."
+        ));
+    }
+    None
 }
 
 /// Does what was asked and returns the exit code.
@@ -98,7 +122,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8, Failure> {
         match cli.verb {
             Verb::Lock(arguments) => lock::run(&context, arguments).await,
             Verb::Shell(arguments) => shell::run(&context, arguments).await.map(|()| 0),
-            verb => verbs::run(&context, verb).await,
+            verb => context.reach(verbs::run(&context, verb)).await,
         }
     });
     // A thread that still reads standard input must not keep the process.

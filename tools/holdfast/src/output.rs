@@ -73,6 +73,17 @@ impl Output {
         write_out(json_line(body)?.as_bytes())
     }
 
+    /// Tells on standard error of something that happens on the way.
+    pub(crate) fn notice(self, event: &str, message: &str) {
+        let line = if self.is_json() {
+            json_line(NoticeObject { event, message }).unwrap_or_default()
+        } else {
+            format!("holdfast: {message}\n")
+        };
+        // Nobody is left to tell if standard error is closed.
+        _ = io::stderr().write_all(line.as_bytes());
+    }
+
     /// Tells of a failure on standard error.
     pub(crate) fn failure(self, failure: &Failure) {
         let line = if self.is_json() {
@@ -88,6 +99,12 @@ impl Output {
         // Nobody is left to tell if standard error is closed.
         _ = io::stderr().write_all(line.as_bytes());
     }
+}
+
+#[derive(Serialize)]
+struct NoticeObject<'a> {
+    event: &'a str,
+    message: &'a str,
 }
 
 fn json_line<T: Serialize>(body: T) -> Result<String, Failure> {

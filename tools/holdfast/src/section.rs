@@ -4,7 +4,7 @@
 //! sockets of all locks around, the innermost first, with colons between. A joiner asks each which lock it is of.
 //!
 //! ```text
-//! lock    {"v":1,"lock":"default"}
+//! lock    {"v":1,"lock":"default","token":117}
 //! append  {"v":1,"file":"file_3","bytes":5}    then 5 bytes
 //! lock    {"v":1,"ok":true}                    or "ok":false, code, message
 //! ```
@@ -14,7 +14,7 @@
 mod join;
 mod socket;
 
-pub(crate) use join::join;
+pub(crate) use join::{join, token_around};
 pub(crate) use socket::{Appender, SectionSocket, append_in_pieces};
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ const LINE_BYTES_MAX: u64 = 8 << 10;
 struct Greeting {
     v: u8,
     lock: String,
+    #[serde(default)]
+    token: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -51,7 +51,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Everything that commands share.
 struct Shell {
     context: Context,
-    ttl: Duration,
+    ttl: Option<Duration>,
     events: bool,
     sessions: Sessions,
     calls: RefCell<Calls>,

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-
 use crate::record::{Ballot, Lsn, SlotRange};
 use crate::snapshot::SnapshotRef;
 
@@ -183,6 +181,4 @@ pub struct Recovery {
     pub snapshots: Vec<SnapshotRef>,
     /// Process starts of this folder, this one included.
     pub incarnation: u64,
-    /// What the replica last recorded about its peers; empty if it never did.
-    pub peers: Bytes,
 }

@@ -1,11 +1,12 @@
-//! How CMD comes to life: by way of this very program, so that CMD never outlives the holder of its lock.
+//! How CMD comes to life: by way of this very program, so that CMD never outlives its keeper.
 //!
 //! ```text
-//! holdfast lock …  --spawn, new process group-->  holdfast __launch PID CMD ARGS…  --exec-->  CMD ARGS…
+//! the keeper  --spawn, new process group-->  holdfast __launch PID 1 CMD ARGS…  --exec-->  CMD ARGS…
 //! ```
 //!
-//! Between the two the launcher asks the kernel for SIGKILL at the death of its parent, which `exec` keeps. To do
-//! that between `fork` and `exec` of one program would take unsafe code.
+//! Between the two the launcher asks the kernel for SIGKILL at the death of its parent, which `exec` keeps, and makes
+//! its group the terminal's foreground group if it is to be. To do that between `fork` and `exec` of one program would
+//! take unsafe code; doing it afterwards, from outside, CMD might already have been stopped for reading too early.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,8 +14,9 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpgrp, getppid, set_parent_process_death_signal};
 
+use super::terminal::Terminal;
 use crate::exit;
 
 /// The first argument that makes this program a launcher. No verb, so that no help mentions it.
@@ -25,18 +27,20 @@ const LAUNCH: &str = "__launch";
 /// # Errors
 ///
 /// Fails if the path of this program cannot be told.
-pub(crate) fn command(words: &[OsString]) -> io::Result<Command> {
+pub(crate) fn command(words: &[OsString], foreground: bool) -> io::Result<Command> {
     let mut command = Command::new(this_program()?);
     command
+        .arg0("holdfast")
         .arg(LAUNCH)
         .arg(std::process::id().to_string())
+        .arg(if foreground { "1" } else { "0" })
         .args(words)
         .process_group(0);
     Ok(command)
 }
 
 /// The running program itself, even if its file was replaced since.
-fn this_program() -> io::Result<PathBuf> {
+pub(crate) fn this_program() -> io::Result<PathBuf> {
     let link = PathBuf::from("/proc/self/exe");
     if link.exists() {
         Ok(link)
@@ -48,18 +52,23 @@ fn this_program() -> io::Result<PathBuf> {
 /// Acts as a launcher if the arguments after the program's name say so.
 pub(crate) fn run_if_asked(arguments: &[OsString]) -> Option<ExitCode> {
     match arguments {
-        [verb, parent, program, rest @ ..] if verb == LAUNCH => Some(launch(parent, program, rest)),
+        [verb, parent, foreground, program, rest @ ..] if verb == LAUNCH => {
+            Some(launch(parent, foreground == "1", program, rest))
+        }
         _ => None,
     }
 }
 
-fn launch(parent: &OsStr, program: &OsStr, arguments: &[OsString]) -> ExitCode {
+fn launch(parent: &OsStr, foreground: bool, program: &OsStr, arguments: &[OsString]) -> ExitCode {
     if let Err(error) = die_with(parent) {
         eprintln!(
             "holdfast: cannot tie {} to its lock: {error}",
             program.display()
         );
         return exit::code(exit::COMMAND_CANNOT_RUN);
+    }
+    if foreground && let Some(terminal) = Terminal::open() {
+        terminal.give_to(getpgrp());
     }
     let error = Command::new(program).args(arguments).exec();
     eprintln!("holdfast: {}: {error}", program.display());

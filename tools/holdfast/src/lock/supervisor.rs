@@ -1,20 +1,36 @@
-//! CMD from its start to its end: signals passed on, joiners served, the clock kept in view.
+//! CMD from its start to its end: signals passed on, joiners served, the keeper told of each renewal.
+//!
+//! The keeper ends CMD in time. Only if it does not, because somebody has stopped it, does holdfast do so itself.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use client::clock::BootTime;
 use rustix::process::Signal;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::command::{Change, RunningCommand};
-use super::watch::{Act, Watch};
-use super::{LOOK_AGAIN, release};
+use super::channel::Report;
+use super::command::{RunningCommand, Stop};
+use super::keeper::Terms;
+use super::{LOOK_AGAIN, release, watch};
 use crate::context::Context;
-use crate::exit;
+use crate::exit::{self, End};
 use crate::failure::Failure;
 use crate::held::Held;
 use crate::section::{self, SectionSocket};
-use crate::signals::{Signals, is_ending};
+use crate::signals::{self, Signals, is_ending};
+use crate::timer::BootTimer;
+
+/// How long after CMD should be gone holdfast waits for the keeper to see to it.
+const KEEPER_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How CMD is told to end when its lock goes, as the user wants it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    /// The first signal; SIGKILL is the second.
+    pub(super) warning: Signal,
+    /// From the one to the other.
+    pub(super) kill_after: Option<Duration>,
+}
 
 /// Runs CMD while the lock is held, and ends the section as CMD ended.
 pub(super) async fn run(
@@ -23,38 +39,53 @@ pub(super) async fn run(
     held: &Held,
     signals: &mut Signals,
     words: &[OsString],
+    ending: Ending,
 ) -> Result<u8, Failure> {
-    let socket = SectionSocket::open(lock)
+    let socket = SectionSocket::open(lock, held.token().0)
         .map_err(|error| Failure::local("a socket for appends", &error))?;
-    let mut changes =
-        signal(SignalKind::child()).map_err(|error| Failure::local("catching signals", &error))?;
-    let command = RunningCommand::start(words, &environment(context, lock, held, &socket));
-    let command = command.map_err(|error| Failure::local("starting the command", &error))?;
+    let timer = BootTimer::new().map_err(|error| Failure::local("a timer", &error))?;
+    let mut changes = held.changes();
+    let margin = watch::margin(held.lease(), ending.kill_after);
+    let terms = Terms {
+        deadline: held.deadline(),
+        margin,
+        warning: ending.warning,
+        foreground: false,
+    };
+    let command = RunningCommand::start(words, &environment(context, lock, held, &socket), terms)
+        .map_err(|error| Failure::local("starting the command", &error))?;
+    command.catch_stops(signals)?;
     let mut supervisor = Supervisor {
+        context,
         held,
         command,
-        watch: Watch::new(held.lease()),
-        stopped: false,
+        margin,
+        warning: ending.warning,
+        stopped: None,
+        starved: false,
         told_to_end: false,
+        warned: false,
+        lost_at: None,
     };
     let mut serving = std::pin::pin!(socket.serve(held));
     let code = loop {
-        let until = match supervisor.step() {
-            Step::Ended(code) => break code,
-            Step::Wait(until) => until,
-        };
+        let until = supervisor.look();
         tokio::select! {
-            _ = changes.recv() => {}
+            report = supervisor.command.news() => {
+                if let Some(code) = supervisor.on_report(report, signals) {
+                    break code;
+                }
+            }
             signal = signals.next() => supervisor.pass_on(signal),
-            () = held.lost(), if !supervisor.watch.warned() => {}
-            () = tokio::time::sleep(until.left(BootTime::now()).min(LOOK_AGAIN)) => {}
+            _ = changes.changed(), if supervisor.lost_at.is_none() => {}
+            () = timer.until(until) => {}
             never = &mut serving => never,
         }
     };
     // A joiner that CMD did not wait for may be half way; each append has a deadline of its own.
     while socket.is_appending() {
         tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_millis(5)) => {}
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
             never = &mut serving => never,
         }
     }
@@ -84,73 +115,126 @@ fn environment(
 }
 
 struct Supervisor<'a> {
+    context: &'a Context,
     held: &'a Held,
     command: RunningCommand,
-    watch: Watch,
-    /// CMD was stopped by the terminal and has not been continued.
-    stopped: bool,
+    margin: Duration,
+    warning: Signal,
+    /// By which signal CMD was stopped, if it was and has not been continued.
+    stopped: Option<Signal>,
+    /// CMD is stopped until it can have the terminal.
+    starved: bool,
     /// A signal that asks for an end was passed on.
     told_to_end: bool,
-}
-
-enum Step {
-    Ended(u8),
-    Wait(BootTime),
+    /// The keeper has told CMD to end, so the lock counts as lost.
+    warned: bool,
+    /// When the service said that the lock is gone.
+    lost_at: Option<BootTime>,
 }
 
 impl Supervisor<'_> {
-    /// Looks at CMD, then at the clock, and does what is due.
-    fn step(&mut self) -> Step {
-        match self.command.poll() {
-            Some(Change::Ended(code)) => return Step::Ended(code),
-            Some(Change::Stopped) => {
-                self.command.stop_along();
-                self.stopped = true;
-            }
-            None => {}
-        }
+    /// Tells the keeper what is new and does what is due. Returns when to look again.
+    fn look(&mut self) -> BootTime {
         let now = BootTime::now();
-        match self
-            .watch
-            .act(now, self.held.deadline(), self.held.is_lost())
-        {
-            Act::WaitUntil(time) => {
-                self.resume();
-                Step::Wait(time)
+        if self.held.is_lost() {
+            if self.lost_at.is_none() {
+                self.lost_at = Some(now);
+                self.command.lost();
             }
-            Act::Warn => {
-                self.command.signal(Signal::TERM);
-                self.stopped = true;
-                self.resume();
-                Step::Wait(now)
+        } else {
+            self.command.held_until(self.held.deadline());
+        }
+        if self.starved && self.command.can_be_fed() {
+            self.starved = false;
+            self.resume(now);
+        }
+        let over = match self.lost_at {
+            Some(lost_at) => lost_at.after(self.margin),
+            None => self.held.deadline(),
+        };
+        let overdue = over.after(KEEPER_PATIENCE);
+        if now >= overdue {
+            self.command.kill();
+        }
+        let again = now.after(LOOK_AGAIN);
+        if self.starved || now >= overdue {
+            again
+        } else {
+            overdue
+        }
+    }
+
+    /// Returns the exit code if CMD has ended.
+    fn on_report(&mut self, report: Report, signals: &Signals) -> Option<u8> {
+        match report {
+            Report::Started(_) => {}
+            Report::Stopped(signal) => self.on_stop(signal, signals),
+            Report::Warned => self.on_warning(),
+            Report::OutOfReach(pid) => {
+                let message = format!(
+                    "process {pid} belongs to another user and cannot be ended: it may run on after the lock is lost"
+                );
+                self.context.output.notice("out_of_reach", &message);
             }
-            Act::Kill => {
-                self.command.signal(Signal::KILL);
-                Step::Wait(now.after(LOOK_AGAIN))
+            Report::Exited(code) => return Some(code),
+            Report::Killed(signal) => {
+                return Some(exit::SIGNAL_BASE.saturating_add(signal as u8));
+            }
+        }
+        None
+    }
+
+    fn on_stop(&mut self, signal: i32, signals: &Signals) {
+        // Whoever sends SIGSTOP by hand wants CMD stopped, not the keeper of its lock.
+        let Some(signal) = Signal::from_named_raw(signal)
+            .filter(|signal| [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(signal))
+        else {
+            return;
+        };
+        self.stopped = Some(signal);
+        match self.command.stop_along(signal, signals) {
+            Stop::Over => self.resume(BootTime::now()),
+            Stop::Starved => {
+                self.starved = true;
+                let message = "the command is stopped: it wants to read from the terminal, which belongs to another program";
+                self.context.output.notice("stopped", message);
             }
         }
     }
 
-    /// Only after a look at the clock: one who slept through the deadline must not work on.
-    fn resume(&mut self) {
-        if std::mem::take(&mut self.stopped) {
-            self.command.resume();
+    fn on_warning(&mut self) {
+        self.warned = true;
+        let why = if self.held.is_lost() {
+            "the lock was taken away"
+        } else {
+            "the lock is about to be lost, since it could not be renewed in time"
+        };
+        let message = format!(
+            "{why}: the command gets {} and has {} to end before SIGKILL",
+            signals::name(self.warning),
+            humantime::format_duration(Duration::from_millis(self.margin.as_millis() as u64)),
+        );
+        self.context.output.notice("warned", &message);
+    }
+
+    /// Continues CMD. One that slept through the deadline must not work on: the keeper is about to end it.
+    fn resume(&mut self, now: BootTime) {
+        if now >= self.held.deadline() && !self.warned {
+            return;
+        }
+        if let Some(signal) = self.stopped.take() {
+            self.command.resume(signal);
         }
     }
 
     fn pass_on(&mut self, signal: Signal) {
         self.told_to_end |= is_ending(signal);
-        self.command.signal(signal);
+        self.command.pass_on(signal);
     }
 
     /// CMD has ended with `code`: applies its section or discards it.
     async fn finish(self, code: u8, socket: &SectionSocket) -> Result<u8, Failure> {
-        let lost = self.watch.warned() || self.held.is_lost();
-        if lost || self.told_to_end {
-            // Whoever CMD left behind in its group works without the lock, or was to end as well.
-            self.command.signal(Signal::KILL);
-        }
-        if lost {
+        if self.warned || self.held.is_lost() {
             return Err(self.held.lost_why());
         }
         if code != 0 {
@@ -162,17 +246,27 @@ impl Supervisor<'_> {
                 "an append went in only in part or its end is unknown, so the section is discarded";
             return Err(Failure::new("section_torn", message));
         }
-        match release(self.held).await {
-            Err(failure) if failure.end() != exit::End::Lost && !socket.has_appended() => {
+        let Err(failure) = release(self.held).await else {
+            return Ok(code);
+        };
+        let output = self.context.output;
+        match failure.end() {
+            End::Unknown | End::Unavailable if socket.has_appended() => {
+                let message = format!(
+                    "the command ended with 0, but whether its appends were applied is unknown: {failure}"
+                );
+                output.failure(&Failure::new(failure.code, message));
+                Ok(exit::LOCK_UNKNOWN)
+            }
+            End::Lost => Err(failure),
+            _ if socket.has_appended() => Err(failure),
+            _ => {
                 // There was nothing to apply; the lock ends with the session, or at its deadline.
-                warn(&failure);
+                let message =
+                    format!("the lock could not be released and ends by itself: {failure}");
+                output.notice("not_released", &message);
                 Ok(code)
             }
-            result => result.map(|()| code),
         }
     }
-}
-
-fn warn(failure: &Failure) {
-    eprintln!("holdfast: the lock could not be released and ends by itself: {failure}");
 }

@@ -1,16 +1,23 @@
 //! Who may read from the terminal: CMD while it runs, holdfast before and after.
 //!
 //! CMD lives in a process group of its own, and only the foreground group of a terminal may read from it and gets
-//! Ctrl-C and Ctrl-Z. So holdfast, if it is in the foreground, hands that on, and takes it back in the end.
+//! Ctrl-C and Ctrl-Z. So holdfast, if it is in the foreground, hands that on, and takes it back in the end. It takes
+//! back only what CMD still has: after Ctrl-Z and `bg` the terminal is the shell's.
 
 use std::fs::File;
 use std::io;
 
-use nix::sys::signal::{SigSet, Signal as NixSignal};
-use rustix::process::{Pid, Signal, getpgrp, kill_current_process_group};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, getpgrp, getpid, kill_current_process_group, test_kill_process_group,
+};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
-/// The terminal that holdfast was started in the foreground of.
+use crate::processes::Processes;
+
+/// The controlling terminal of this process.
+#[derive(Debug)]
 pub(crate) struct Terminal {
     tty: File,
     home: Pid,
@@ -18,58 +25,65 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// The controlling terminal, if there is one and this process is in its foreground.
-    pub(crate) fn in_foreground() -> Option<Terminal> {
+    /// The controlling terminal, if there is one.
+    pub(crate) fn open() -> Option<Terminal> {
         let tty = File::options()
             .read(true)
             .write(true)
             .open("/dev/tty")
             .ok()?;
-        let home = getpgrp();
-        if tcgetpgrp(&tty).ok()? != home {
-            return None;
-        }
         let modes = tcgetattr(&tty).ok();
+        let home = getpgrp();
         Some(Terminal { tty, home, modes })
+    }
+
+    /// Whether this process's group is the foreground group.
+    pub(crate) fn is_home(&self) -> bool {
+        tcgetpgrp(&self.tty).is_ok_and(|group| group == self.home)
+    }
+
+    /// Whether other programs of the same job may want the terminal as well, as in `holdfast lock … | less`.
+    pub(crate) fn is_shared(&self) -> bool {
+        Processes::read().has_siblings(self.home, getpid())
     }
 
     /// Makes `group` the foreground group. Failing, CMD runs in the background, where it can do all but read.
     pub(crate) fn give_to(&self, group: Pid) {
-        _ = set_foreground(&self.tty, group);
+        _ = undisturbed(|| tcsetpgrp(&self.tty, group));
     }
 
-    /// Makes this process's group the foreground group again.
-    pub(crate) fn take_back(&self) {
-        _ = set_foreground(&self.tty, self.home);
+    /// Makes this process's group the foreground group again, if it was given to `group`. Returns whether it is now.
+    pub(crate) fn take_back_from(&self, group: Pid) -> bool {
+        let theirs = tcgetpgrp(&self.tty).is_ok_and(|now| {
+            // CMD may have handed it on to one of its own jobs, which is gone by now.
+            now == group || test_kill_process_group(now) == Err(Errno::SRCH)
+        });
+        if theirs {
+            self.give_to(self.home);
+        }
+        self.is_home()
     }
 
     /// Sets the modes back to what they were, for a CMD that was killed before it could.
     pub(crate) fn restore_modes(&self) {
         if let Some(modes) = &self.modes {
-            _ = tcsetattr(&self.tty, OptionalActions::Drain, modes);
+            _ = undisturbed(|| tcsetattr(&self.tty, OptionalActions::Drain, modes));
         }
     }
 
-    /// Stops this process's own job, as Ctrl-Z would, and comes back once it is continued.
-    ///
-    /// Returns at once if no shell looks after the job, since then nobody could continue it: the kernel sees to that.
-    pub(crate) fn stop_own_job(&self) {
-        self.take_back();
-        _ = kill_current_process_group(Signal::TSTP);
-    }
-
-    /// Whether this process's group, or none other than it, is what the user sees.
-    pub(crate) fn is_home(&self) -> bool {
-        tcgetpgrp(&self.tty).is_ok_and(|group| group == self.home)
+    /// Stops this process's own job by `signal` and comes back once it is continued. Returns `false` at once if no
+    /// shell looks after the job: the kernel does not stop it then, since nobody could continue it.
+    pub(crate) fn stop_own_job(&self, signal: Signal) -> bool {
+        !Processes::read().is_orphaned(self.home) && kill_current_process_group(signal).is_ok()
     }
 }
 
-/// Sets the foreground group, from the background too, where an unblocked SIGTTOU would stop the caller.
-fn set_foreground(tty: &File, group: Pid) -> io::Result<()> {
+/// Does something to the terminal from the background too, where an unblocked SIGTTOU would stop the caller.
+fn undisturbed(work: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
     let mut blocked = SigSet::empty();
     blocked.add(NixSignal::SIGTTOU);
-    let before = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
-    let result = tcsetpgrp(tty, group);
+    let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let result = work();
     before.thread_set_mask()?;
     Ok(result?)
 }

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::{Greeting, Join, Joined, LINE_BYTES_MAX};
 use crate::failure::Failure;
+
+/// How long a lock around may take to say which it is; it may be busy with another joiner.
+const GREETING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Appends to the section of the innermost lock around this process that is `guard`.
 ///
@@ -35,10 +40,28 @@ pub(crate) async fn join(
     Ok(false)
 }
 
+/// The token of the lock around this process that bears this name, if there is one.
+pub(crate) async fn token_around(sockets: &str, lock: &str) -> Option<u64> {
+    for path in sockets.split(':').filter(|path| !path.is_empty()) {
+        let greeted = timeout(GREETING_PATIENCE, greet(Path::new(path))).await;
+        if let Ok(Ok((greeting, _))) = greeted
+            && greeting.lock == lock
+        {
+            return Some(greeting.token);
+        }
+    }
+    None
+}
+
 async fn connect(path: &Path, guard: &str) -> io::Result<Option<BufReader<UnixStream>>> {
-    let mut stream = BufReader::new(UnixStream::connect(path).await?);
-    let greeting: Greeting = receive(&mut stream).await?;
+    let (greeting, stream) = greet(path).await?;
     Ok((greeting.lock == guard).then_some(stream))
+}
+
+async fn greet(path: &Path) -> io::Result<(Greeting, BufReader<UnixStream>)> {
+    let mut stream = BufReader::new(UnixStream::connect(path).await?);
+    let greeting = receive(&mut stream).await?;
+    Ok((greeting, stream))
 }
 
 async fn exchange(

@@ -33,6 +33,7 @@ pub(crate) struct SectionSocket {
     folder: PathBuf,
     listener: UnixListener,
     lock: String,
+    token: u64,
     appending: Cell<bool>,
     appended: Cell<bool>,
     torn: Cell<bool>,
@@ -44,13 +45,14 @@ impl SectionSocket {
     /// # Errors
     ///
     /// Fails if no folder can be made in `XDG_RUNTIME_DIR` or the temporary folder.
-    pub(crate) fn open(lock: &str) -> io::Result<SectionSocket> {
+    pub(crate) fn open(lock: &str, token: u64) -> io::Result<SectionSocket> {
         let folder = private_folder()?;
         let listener = UnixListener::bind(socket_in(&folder)).inspect_err(|_| remove(&folder))?;
         Ok(SectionSocket {
             folder,
             listener,
             lock: lock.to_owned(),
+            token,
             appending: Cell::new(false),
             appended: Cell::new(false),
             torn: Cell::new(false),
@@ -95,6 +97,7 @@ impl SectionSocket {
             &Greeting {
                 v: 1,
                 lock: self.lock.clone(),
+                token: self.token,
             },
         )
         .await?;

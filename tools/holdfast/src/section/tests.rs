@@ -39,7 +39,7 @@ fn check<F: Future<Output = ()>>(
             room,
             pieces: RefCell::new(Vec::new()),
         });
-        let socket = SectionSocket::open("a").unwrap();
+        let socket = SectionSocket::open("a", 7).unwrap();
         let path = socket.path();
         tokio::select! {
             () = joiner(path.display().to_string()) => {}

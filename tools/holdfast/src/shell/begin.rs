@@ -184,13 +184,7 @@ impl Shell {
             ));
         }
         let name = name.unwrap_or_else(|| self.context.name.clone());
-        let raw = Session::open(
-            &self.context.link,
-            Some(ttl.unwrap_or(self.ttl)),
-            &name,
-            timeout,
-        )
-        .await?;
+        let raw = Session::open(&self.context.link, ttl.or(self.ttl), &name, timeout).await?;
         let session = self.sessions.put(session, raw);
         if self.events {
             tokio::task::spawn_local(self.clone().tell_losses(session.clone()));

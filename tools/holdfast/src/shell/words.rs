@@ -38,7 +38,7 @@ pub(crate) enum Line {
 enum Kind {
     Text,
     Number,
-    /// `2s`, or a bare number of milliseconds.
+    /// `2s`; with a unit, since a bare number would be a guess.
     Time,
     Switch,
 }
@@ -144,16 +144,13 @@ fn value(kind: Kind, text: &str) -> Result<Value, String> {
             .parse::<u64>()
             .map_err(|_| format!("{text:?} is not a number"))?
             .into(),
-        Kind::Time => match text.parse::<u64>() {
-            Ok(ms) => ms.into(),
-            Err(_) => {
-                let time = humantime::parse_duration(text)
-                    .map_err(|_| format!("{text:?} is not a time like 500ms or 2s"))?;
-                u64::try_from(time.as_millis())
-                    .map_err(|_| format!("{text:?} is too long"))?
-                    .into()
-            }
-        },
+        Kind::Time => {
+            let time = humantime::parse_duration(text)
+                .map_err(|_| format!("{text:?} is not a time like 500ms or 2s"))?;
+            u64::try_from(time.as_millis())
+                .map_err(|_| format!("{text:?} is too long"))?
+                .into()
+        }
         Kind::Switch => match text {
             "yes" | "true" | "on" => true.into(),
             "no" | "false" | "off" => false.into(),
@@ -259,7 +256,7 @@ mod tests {
             r#"{"op":"acquire","lock":"default","lease_ms":2000,"wait_ms":0,"bg":true}"#,
         );
         check(
-            "acquire wait=1500 renew=no",
+            "acquire wait=1500ms renew=no",
             r#"{"op":"acquire","wait_ms":1500,"renew":false}"#,
         );
         check(
@@ -305,6 +302,7 @@ mod tests {
             ("fly", "fly"),
             ("cat a b", "\"b\""),
             ("sleep long", "long"),
+            ("acquire wait=1", "1"),
             ("cancel x", "x"),
             ("append f \"a", "not closed"),
             ("keep-alive auto=maybe", "maybe"),

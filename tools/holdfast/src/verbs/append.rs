@@ -78,7 +78,7 @@ async fn in_own_section(
     data: Bytes,
     wait: Option<std::time::Duration>,
 ) -> Result<Receipt, Failure> {
-    let held = Held::take(session, guard, None, wait, context.timeout).await?;
+    let held = Held::take(session, guard, None, wait, context.timeout, async |_| ()).await?;
     section::append_in_pieces(&held, file, data)
         .await
         .map_err(|(failure, _)| failure)?;

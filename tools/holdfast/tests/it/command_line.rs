@@ -43,12 +43,19 @@ fn usage_is_2_and_123_for_lock() {
     check("--pin lock a --frob", 123, "--frob");
     check("member list", 2, "member");
     check("snapshot save x", 2, "snapshot");
+    check("lock a echo hi", 123, "put `--` before the command");
+    check("append file_8 --tyr", 2, "--tyr");
 }
 
 #[test]
 fn endpoints_that_make_no_sense_are_usage() {
     check("--endpoints nowhere status", 2, "HOST:PORT");
     check("--endpoints 1=a:1,b:2 locks", 2, "mixed");
+    check(
+        "--endpoints http://127.0.0.1:1 locks",
+        2,
+        "without a scheme",
+    );
     check("--endpoints , lock a", 123, "no endpoint");
 }
 
@@ -93,6 +100,29 @@ fn nobody_there_is_5_and_125_for_lock() {
         &format!("--endpoints {nobody} --timeout 300ms lock a -- true"),
         125,
         "unavailable",
+    );
+}
+
+/// Long before the timeout, and for every endpoint.
+#[test]
+fn nobody_there_is_told_at_once() {
+    let (one, two) = (nobody(), nobody());
+    for verb in ["locks", "append f x", "health"] {
+        let line = format!("--endpoints {one},{two} --timeout 10m {verb}");
+        let told = format!(
+            "connection refused by all 2 ({one}, {two}); is a cluster running? try `node dev`"
+        );
+        check(&line, 5, &told);
+    }
+    check(
+        &format!("--endpoints {one} --timeout 10m lock a -- true"),
+        125,
+        "connection refused",
+    );
+    check(
+        "--endpoints no.such.host.invalid:1 --timeout 10m locks",
+        5,
+        "no such host: no.such.host.invalid:1",
     );
 }
 

@@ -361,3 +361,245 @@ fn a_waiter_told_to_end_leaves_the_queue() {
     kill_process(Pid::from_child(&holder), Signal::TERM).expect("SIGTERM");
     holder.wait().expect("its end");
 }
+
+/// The parent of a process, as `/proc` has it.
+fn parent(process: Pid) -> Pid {
+    let path = format!("/proc/{}/stat", process.as_raw_nonzero());
+    let line = std::fs::read_to_string(path).expect("a process");
+    let (_, rest) = line.rsplit_once(')').expect("a name");
+    pid(rest.split_whitespace().nth(1).expect("a parent"))
+}
+
+/// A command that writes for as long as it lives, and a descendant in a session of its own that does too.
+struct Writers {
+    folder: TempDir,
+    holdfast: Child,
+    command: Pid,
+    descendant: Pid,
+}
+
+impl Writers {
+    fn start(replica: &Replica, flags: &[&str]) -> Writers {
+        let folder = TempDir::new().expect("a folder");
+        let log = folder.path().join("log");
+        let write = format!("while :; do echo x >> {}; sleep 0.01; done", log.display());
+        let script = format!("setsid sh -c 'echo $$; {write}' & sleep 0.2; echo $$; {write}");
+        let mut holdfast = lock(replica, flags, &script)
+            // What a killed process cannot clean up goes with this folder.
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .env("TMPDIR", folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("lock");
+        let mut lines = BufReader::new(holdfast.stdout.take().expect("a pipe")).lines();
+        let mut line = || pid(&lines.next().expect("a line").expect("text"));
+        let (first, second) = (line(), line());
+        // The descendant may be slower to start.
+        let ours = |process: Pid| parent(parent(process)) == Pid::from_child(&holdfast);
+        let (descendant, command) = if ours(second) {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        Writers {
+            folder,
+            holdfast,
+            command,
+            descendant,
+        }
+    }
+
+    /// The next holder sees nobody write beside it.
+    #[track_caller]
+    fn check_silent(&self, replica: &Replica) {
+        let log = self.folder.path().join("log");
+        let script = format!("wc -c < {0}; sleep 0.2; wc -c < {0}", log.display());
+        let output = run(replica, &[], &script);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let counts: Vec<_> = text.split_whitespace().collect();
+        assert_eq!(
+            (counts.len(), counts[0]),
+            (2, counts[1]),
+            "two holders wrote at once"
+        );
+        wait_gone(self.command);
+        wait_gone(self.descendant);
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        // The others end with it. Their process ids may belong to somebody else by now.
+        _ = self.holdfast.kill();
+        _ = self.holdfast.wait();
+    }
+}
+
+/// Ctrl-Z, SIGTTIN from a pipeline, a debugger: whatever stops holdfast stops its keep-alives, and the lease ends.
+#[test]
+fn a_stopped_holdfast_does_not_let_its_command_outlive_the_lock() {
+    let replica = Replica::start();
+    let mut writers = Writers::start(&replica, &["--lease", "1s"]);
+    kill_process(Pid::from_child(&writers.holdfast), Signal::STOP).expect("SIGSTOP");
+    writers.check_silent(&replica);
+    kill_process(Pid::from_child(&writers.holdfast), Signal::CONT).expect("SIGCONT");
+    assert_eq!(code_of(&mut writers.holdfast), Some(122));
+}
+
+#[test]
+fn a_killed_holdfast_takes_along_what_left_the_group() {
+    let replica = Replica::start();
+    let writers = Writers::start(&replica, &["--lease", "1s"]);
+    kill_process(Pid::from_child(&writers.holdfast), Signal::KILL).expect("SIGKILL");
+    writers.check_silent(&replica);
+}
+
+#[test]
+fn a_killed_keeper_takes_along_all_that_it_kept() {
+    let replica = Replica::start();
+    let mut writers = Writers::start(&replica, &[]);
+    kill_process(parent(writers.command), Signal::KILL).expect("SIGKILL");
+    writers.check_silent(&replica);
+    assert_eq!(code_of(&mut writers.holdfast), Some(128 + 9));
+}
+
+#[test]
+fn one_told_to_end_takes_along_what_left_the_group() {
+    let replica = Replica::start();
+    let mut writers = Writers::start(&replica, &[]);
+    kill_process(Pid::from_child(&writers.holdfast), Signal::TERM).expect("SIGTERM");
+    assert_eq!(code_of(&mut writers.holdfast), Some(128 + 15));
+    writers.check_silent(&replica);
+}
+
+#[test]
+fn what_was_ignored_stays_ignored() {
+    let replica = Replica::start();
+    let script = format!(
+        "trap '' HUP INT; exec {} lock default -- grep SigIgn: /proc/self/status",
+        env!("CARGO_BIN_EXE_holdfast")
+    );
+    let output = replica
+        .around(Command::new("sh").args(["-c", &script]))
+        .output()
+        .expect("sh");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mask = text.split_whitespace().nth(1).expect("a mask");
+    let mask = u64::from_str_radix(mask, 16).expect("hexadecimal");
+    // Signals 1 and 2.
+    assert_eq!(mask & 0b11, 0b11, "{text}");
+}
+
+/// As with `sudo CMD`: holdfast may not signal what it started, and says so.
+#[test]
+fn a_command_out_of_reach_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can hand a process to another user.
+        return;
+    }
+    let replica = Replica::start();
+    let folder = TempDir::new().expect("a folder");
+    let program = folder.path().join("holdfast");
+    std::fs::copy(env!("CARGO_BIN_EXE_holdfast"), &program).expect("a copy");
+    let become_root = folder.path().join("setpriv");
+    let original = ["/usr/bin/setpriv", "/bin/setpriv"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    std::fs::copy(original.expect("setpriv"), &become_root).expect("a copy");
+    let all = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(&become_root, all(0o4755)).expect("set-user-id");
+    std::fs::set_permissions(folder.path(), all(0o755)).expect("a mode");
+    let mut child = replica
+        .around(Command::new("setpriv").args(["--reuid=65534", "--clear-groups", "--"]))
+        .arg(&program)
+        .args(["lock", "default", "--"])
+        .arg(&become_root)
+        .args(["--reuid=0", "--", "sh", "-c", "echo $$; exec sleep 60"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("setpriv");
+    let command = pid(&first_line(&mut child));
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("SIGTERM");
+    let stderr = child.stderr.take().expect("a pipe");
+    let mut lines = BufReader::new(stderr).lines();
+    let told = lines.next().expect("a line").expect("text");
+    assert!(
+        told.contains(&format!("process {}", command.as_raw_nonzero())),
+        "{told}"
+    );
+    kill_process(command, Signal::KILL).expect("SIGKILL");
+    assert_eq!(code_of(&mut child), Some(128 + 9));
+}
+
+/// The section may have been applied or not: a code of its own, so that nobody runs CMD again by mistake.
+#[test]
+fn an_end_without_an_answer_is_121() {
+    let mut replica = Replica::start();
+    let node = replica.pid();
+    let script = format!("holdfast append file_1 A && kill -9 {node}");
+    let output = run(&replica, &["--timeout", "300ms"], &script);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(121), "{text}");
+    assert!(text.contains("unknown"), "{text}");
+    replica.kill();
+}
+
+#[test]
+fn a_waiter_is_told_its_place_and_who_is_in_the_way() {
+    let replica = Replica::start();
+    let mut command = replica.holdfast();
+    let mut holder = command
+        .args(["lock", "default", "--name", "ann"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lock");
+    first_line(&mut holder);
+    let output = run(&replica, &["--wait", "500ms"], "true");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(124), "{text}");
+    assert!(
+        text.contains("waiting for lock default, position 1 behind ann"),
+        "{text}"
+    );
+    assert!(text.contains("lock default was not free within 500ms; position 1 in the queue; held by ann with token"), "{text}");
+    kill_process(Pid::from_child(&holder), Signal::TERM).expect("SIGTERM");
+    assert_eq!(code_of(&mut holder), Some(0));
+}
+
+#[test]
+fn a_lock_around_its_own_name_is_refused_and_not_waited_for() {
+    let replica = Replica::start();
+    let output = check(&replica, "holdfast lock default -- true", 123);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("wait for itself"), "{text}");
+    check(
+        &replica,
+        "holdfast lock other -- holdfast lock third -- true",
+        0,
+    );
+}
+
+#[test]
+fn the_lease_is_the_clusters_unless_told() {
+    let replica = Replica::start_with(&["--default-lease", "7s"]);
+    let mut child = replica
+        .holdfast()
+        .args(["lock", "default", "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lock");
+    let line: serde_json::Value = serde_json::from_str(&first_line(&mut child)).expect("JSON");
+    assert_eq!(line["lease_ms"], 7_000, "{line}");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("SIGTERM");
+    assert_eq!(code_of(&mut child), Some(0));
+    let output = run(&replica, &["--lease", "100ms"], "true");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(123), "{text}");
+    assert!(
+        text.contains("lease of 100 ms") && !text.contains("ttl"),
+        "{text}"
+    );
+}

@@ -43,6 +43,16 @@ impl Replica {
         (self.process, self.address) = serve(self.folder.path(), &self.address, &[]);
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A program that runs holdfast, told where this replica is.
+    pub(crate) fn around<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        clean(command).env("HOLDFAST_ENDPOINTS", &self.address)
+    }
+
     /// The holdfast program, told where this replica is.
     pub(crate) fn holdfast(&self) -> Command {
         let mut command = holdfast();
@@ -61,6 +71,12 @@ impl Drop for Replica {
 /// The holdfast program.
 pub(crate) fn holdfast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    clean(&mut command);
+    command
+}
+
+/// Takes away what a holdfast around this test would hand down.
+fn clean(command: &mut Command) -> &mut Command {
     for variable in [
         "HOLDFAST_SECTION",
         "HOLDFAST_LOCK",

@@ -22,7 +22,7 @@ pub enum Error {
     },
 
     /// The folder was written by a later version.
-    #[error("{file} has format {found}, this version reads up to {known}")]
+    #[error("{file} has format {found}; this version reads formats up to {known}")]
     NewerFormat {
         /// The file.
         file: String,

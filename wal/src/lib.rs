@@ -62,5 +62,5 @@ pub use recovery::{Finding, Outcome, Recovery, Report, Source};
 pub use segment::{HeaderFault, SegmentHeader};
 pub use snapshot::{SnapshotHeader, SnapshotRef};
 pub use storage::SharedDisk;
-pub use superblock::{BIRTH_BYTES_MAX, SuperFault, Superblock};
+pub use superblock::{BIRTH_BYTES_MAX, PEERS_BYTES_MAX, SuperFault, Superblock};
 pub use writer::{Options, Removed, Writer};

@@ -15,12 +15,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::error::Error;
 use crate::reader::Reader;
 use crate::record::{PAYLOAD_BYTES_MAX, Record};
 use crate::snapshot::SnapshotRef;
 use crate::spare::Spare;
-use crate::writer::{Removed, Writer};
+use crate::supers::SuperDesk;
+use crate::writer::{Removed, Writer, check_peers};
 
 mod preparer;
 mod queue;
@@ -112,6 +115,7 @@ struct Core {
     on_durable: OnDurable,
     reader: Reader,
     spare: Arc<Spare>,
+    supers: SuperDesk,
     prepare: preparer::Wish,
 }
 
@@ -130,6 +134,7 @@ impl Log {
             on_durable,
             reader: writer.reader(),
             spare: writer.spare.clone(),
+            supers: writer.supers.desk().expect("its thread was just started"),
             prepare: preparer::Wish::new(writer.next_seq()),
             writer: Mutex::new(Some(writer)),
         });
@@ -264,6 +269,27 @@ impl Log {
         }
         queue.push(Work::Call(Box::new(call)));
         self.core.wake(&queue);
+    }
+
+    /// Records what the replica knows of its peers, in place of what was recorded before.
+    ///
+    /// Returns at once and waits neither for what was submitted nor for a flush of the log. `done` is called once both
+    /// superblock copies hold these bytes or those of a later call, from a thread of the log; it must not block.
+    /// It gets an error at once (on this thread) if the bytes are more than [`crate::PEERS_BYTES_MAX`] or the log is
+    /// closed or poisoned. A failed write poisons the log.
+    pub fn note_peers(&self, peers: Bytes, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        let checked = check_peers(&peers).and_then(|()| self.core.queue().check());
+        if let Err(error) = checked {
+            return done(Err(error));
+        }
+        let core = Arc::downgrade(&self.core);
+        let told = move |written: Result<(), Error>| {
+            if let (Err(error), Some(core)) = (&written, core.upgrade()) {
+                core.poison(error);
+            }
+            done(written);
+        };
+        self.core.supers.note_peers(peers, Box::new(told));
     }
 
     /// [`Writer::snapshot_saved`], in order behind everything submitted; `done` is called on the log thread.

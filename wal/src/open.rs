@@ -70,6 +70,7 @@ pub(crate) fn open(
 }
 
 fn recovery(writer: &Writer, decision: Decision) -> Recovery {
+    let superblock = writer.supers.current();
     Recovery {
         outcome: decision.outcome,
         report: decision.report,
@@ -79,7 +80,8 @@ fn recovery(writer: &Writer, decision: Decision) -> Recovery {
         first_slot: writer.first_slot(),
         last_slot: writer.last_slot(),
         snapshots: decision.snapshots,
-        incarnation: writer.supers.current().incarnation,
+        incarnation: superblock.incarnation,
+        peers: superblock.peers,
     }
 }
 

@@ -15,9 +15,11 @@ use crate::storage::BLOCK_BYTES;
 
 /// First bytes of a segment.
 pub(crate) const MAGIC: [u8; 8] = *b"PXWALSEG";
-/// Readers refuse another major version, and read another minor one.
-pub(crate) const FORMAT_MAJOR: u16 = 1;
-/// Written by this version.
+/// Major version of the superblocks and segments that this program writes.
+pub(crate) const FORMAT_MAJOR: u16 = 2;
+/// Oldest major version that this program reads. Readers refuse a later one, and read any minor one.
+pub(crate) const FORMAT_MAJOR_MIN: u16 = 1;
+/// Minor version that this program writes; it was 0 in format 1, too.
 pub(crate) const FORMAT_MINOR: u16 = 0;
 /// The smallest segment: headers, a seal and some room.
 pub(crate) const CAPACITY_MIN: u64 = 8 * BLOCK_BYTES as u64;
@@ -27,6 +29,8 @@ pub(crate) const CAPACITY_MAX: u64 = 1 << 30;
 /// What stands at the head of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// Format major version.
+    pub major: u16,
     /// Format minor version.
     pub minor: u16,
     /// The cluster, 0 before its birth.
@@ -76,7 +80,7 @@ pub enum HeaderFault {
     Magic,
     /// The checksum does not match.
     Checksum,
-    /// A later format.
+    /// A format that this version does not read.
     Major(u16),
     /// Checksum good, content impossible.
     Nonsense(&'static str),
@@ -90,7 +94,10 @@ impl std::fmt::Display for HeaderFault {
             HeaderFault::Zero => f.write_str("only zeros"),
             HeaderFault::Magic => f.write_str("wrong magic"),
             HeaderFault::Checksum => f.write_str("checksum mismatch"),
-            HeaderFault::Major(major) => write!(f, "format {major}, newer than {FORMAT_MAJOR}"),
+            HeaderFault::Major(major) => write!(
+                f,
+                "format {major}; this version reads {FORMAT_MAJOR_MIN} to {FORMAT_MAJOR}"
+            ),
             HeaderFault::Nonsense(what) => write!(f, "impossible {what}"),
             HeaderFault::Unreadable(error) => write!(f, "unreadable: {error}"),
         }
@@ -103,7 +110,7 @@ impl SegmentHeader {
         let mut block = [0; BLOCK_BYTES];
         let b = &mut block;
         field::put(b, 0, MAGIC);
-        field::put(b, 8, FORMAT_MAJOR.to_le_bytes());
+        field::put(b, 8, self.major.to_le_bytes());
         field::put(b, 10, self.minor.to_le_bytes());
         field::put(b, 16, self.cluster.to_le_bytes());
         field::put(b, 32, self.node.to_le_bytes());
@@ -147,10 +154,11 @@ impl SegmentHeader {
             return Err(HeaderFault::Checksum);
         }
         let major = field::u16(block, 8);
-        if major != FORMAT_MAJOR {
+        if !(FORMAT_MAJOR_MIN..=FORMAT_MAJOR).contains(&major) {
             return Err(HeaderFault::Major(major));
         }
         let header = SegmentHeader {
+            major,
             minor: field::u16(block, 10),
             cluster: field::u128(block, 16),
             node: field::u16(block, 32),

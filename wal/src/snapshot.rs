@@ -23,6 +23,7 @@ mod container;
 mod read;
 mod write;
 
+pub(crate) use container::FORMAT_MAJOR;
 pub use container::{CHUNK_BYTES, MEMBERSHIP_BYTES_MAX};
 
 /// Names one snapshot: which slot, how long its file is, what is in it.

@@ -6,6 +6,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
+
 use crate::error::Error;
 use crate::record::Lsn;
 use crate::super_store::SuperStore;
@@ -81,6 +83,42 @@ impl Supers {
     pub(crate) fn finish(&self) -> Result<(), Error> {
         self.thread.as_ref().map_or(Ok(()), SuperThread::finish)
     }
+
+    /// Where others ask the thread for a write without the writer; `None` before [`Supers::start_thread`].
+    pub(crate) fn desk(&self) -> Option<SuperDesk> {
+        self.thread
+            .as_ref()
+            .map(|thread| SuperDesk(thread.desk.clone()))
+    }
+}
+
+/// Called once a write is durable in both copies, or with the reason why it is not.
+pub(crate) type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// A way to the superblock's thread that does not pass the writer, which may be busy with a flush.
+#[derive(Clone, Debug)]
+pub(crate) struct SuperDesk(Arc<Desk>);
+
+impl SuperDesk {
+    /// Has what is known of the peers written. `done` is called on the superblock's thread, or on this one if
+    /// nothing is written any more.
+    pub(crate) fn note_peers(&self, peers: Bytes, done: Done) {
+        let refused = {
+            let mut state = locked(&self.0.state);
+            match (&state.failed, state.closed) {
+                (Some(error), _) => error.clone(),
+                (None, true) => Error::Closed,
+                (None, false) => {
+                    let wanted = state.wanted.get_or_insert_default();
+                    wanted.peers = Some(peers);
+                    wanted.done.push(done);
+                    self.0.changed.notify_all();
+                    return;
+                }
+            }
+        };
+        done(Err(refused));
+    }
 }
 
 #[derive(Debug)]
@@ -95,10 +133,28 @@ struct Desk {
     changed: Condvar,
 }
 
+/// What the next write changes.
+#[derive(Default)]
+struct Wanted {
+    advance: Advance,
+    /// The newest one: a later call replaces the bytes of an earlier one.
+    peers: Option<Bytes>,
+    done: Vec<Done>,
+}
+
+impl std::fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wanted")
+            .field("advance", &self.advance)
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Default)]
 struct DeskState {
     /// At most one: later ones are merged into it.
-    wanted: Option<Advance>,
+    wanted: Option<Wanted>,
     writing: bool,
     closed: bool,
     failed: Option<Error>,
@@ -123,7 +179,7 @@ impl SuperThread {
         if let Some(error) = &state.failed {
             return Err(error.clone());
         }
-        state.wanted.get_or_insert_default().merge(advance);
+        state.wanted.get_or_insert_default().advance.merge(advance);
         self.desk.changed.notify_all();
         Ok(())
     }
@@ -145,7 +201,9 @@ impl Drop for SuperThread {
     fn drop(&mut self) {
         locked(&self.desk.state).closed = true;
         self.desk.changed.notify_all();
-        if let Some(handle) = self.handle.take() {
+        // A caller of the log may drop the last of it in a callback on that very thread, which ends by itself then.
+        let joined = |handle: &JoinHandle<()>| handle.thread().id() != std::thread::current().id();
+        if let Some(handle) = self.handle.take().filter(joined) {
             // A panic of the thread has been printed; there is nothing to add.
             let _ = handle.join();
         }
@@ -156,7 +214,7 @@ impl Desk {
     fn run(&self, store: &Mutex<SuperStore>) {
         let mut state = locked(&self.state);
         loop {
-            let Some(advance) = state.wanted.take() else {
+            let Some(wanted) = state.wanted.take() else {
                 if state.closed {
                     return;
                 }
@@ -168,13 +226,26 @@ impl Desk {
             };
             state.writing = true;
             drop(state);
-            let written = locked(store).update(|block| advance.apply(block));
+            let Wanted {
+                advance,
+                peers,
+                done,
+            } = wanted;
+            let written = locked(store).update(|block| {
+                advance.apply(block);
+                block.peers = peers.unwrap_or_else(|| block.peers.clone());
+            });
             state = locked(&self.state);
             state.writing = false;
-            if let Err(error) = written {
-                state.failed = Some(error);
+            if let Err(error) = &written {
+                state.failed = Some(error.clone());
             }
             self.changed.notify_all();
+            if !done.is_empty() {
+                drop(state);
+                done.into_iter().for_each(|done| done(written.clone()));
+                state = locked(&self.state);
+            }
         }
     }
 }

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::batch::{
     self, BatchFlags, BatchHeader, HEADER_BYTES, Position, RECORDS_MAX, record_bytes,
 };
@@ -17,6 +19,7 @@ use crate::record::{Lsn, PAYLOAD_BYTES_MAX, Record, RecordKind, StoredEntry};
 use crate::segment::{CAPACITY_MAX, CAPACITY_MIN};
 use crate::spare::Spare;
 use crate::storage::{BLOCK_BYTES, LockGuard, SharedDisk};
+use crate::superblock::PEERS_BYTES_MAX;
 use crate::supers::{Advance, Supers};
 
 mod removal;
@@ -223,6 +226,22 @@ impl Writer {
             self.poison_on(begun)?;
         }
         Ok(())
+    }
+
+    /// Records what the replica knows of its peers, in place of what was recorded before; durable in both
+    /// superblock copies on return. The log gives the bytes back at the next open and reads nothing into them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]: more than [`PEERS_BYTES_MAX`] bytes, nothing was written. Else as [`Writer::commit`].
+    pub fn note_peers(&mut self, peers: Bytes) -> Result<(), Error> {
+        self.check(&[])?;
+        check_peers(&peers)?;
+        let written = self
+            .supers
+            .finish()
+            .and_then(|()| self.supers.update(|block| block.peers = peers));
+        self.poison_on(written)
     }
 
     /// Number of the segment that comes after the active one.
@@ -435,6 +454,18 @@ impl Writer {
         }
         result
     }
+}
+
+/// Refuses more than the superblock has room for.
+pub(crate) fn check_peers(peers: &Bytes) -> Result<(), Error> {
+    if peers.len() > PEERS_BYTES_MAX {
+        return Err(Error::TooLarge {
+            what: "record of the peers",
+            size: peers.len() as u64,
+            limit: PEERS_BYTES_MAX as u64,
+        });
+    }
+    Ok(())
 }
 
 /// How many of the records go into one group of at most so many bytes; at least one.

@@ -21,6 +21,7 @@ mod board;
 pub mod client;
 pub mod cluster;
 pub mod http;
+pub mod old_folder;
 pub mod patience;
 pub mod plan;
 pub mod ports;

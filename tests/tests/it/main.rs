@@ -9,6 +9,7 @@ mod disk;
 mod leadership;
 mod leases;
 mod load;
+mod old_folder;
 mod pages;
 mod restarts;
 mod retries;

@@ -397,3 +397,60 @@ fn snapshots_and_removals_run_in_order_behind_submits() {
     assert_eq!(log.reader().read(1).unwrap(), None);
     assert!(log.reader().read(61).unwrap().is_some());
 }
+
+/// What is known of the peers goes past the queue, to both copies, and stays over promises and crashes.
+#[test]
+fn what_is_known_of_the_peers_is_in_both_superblocks_when_told() {
+    let disk = MemDisk::new();
+    let shared: SharedDisk = Arc::new(disk.clone());
+    let (log, told) = start(&shared, LogOptions::default());
+    for round in 1..=20_u8 {
+        let (send, noted) = mpsc::channel();
+        log.note_peers(vec![round; usize::from(round) * 64].into(), move |result| {
+            send.send(result.is_ok()).unwrap();
+        });
+        assert!(noted.recv_timeout(PATIENCE).unwrap());
+        let (kind, ballot) = (RecordKind::Promise, u64::from(round));
+        let promise = Record {
+            kind,
+            slot: 0,
+            ballot,
+            payload: "".into(),
+        };
+        let position = log.submit(vec![promise], 0).unwrap();
+        wait_for(&told, position);
+        for lost in 0..2 {
+            let copy = disk.fork();
+            copy.crash(u64::from(round));
+            copy.delete(crate::layout::SUPERBLOCKS[lost]);
+            let (_, recovery) = open(&(Arc::new(copy) as SharedDisk));
+            assert_eq!(recovery.peers, vec![round; usize::from(round) * 64]);
+            assert!(recovery.promised >= ballot);
+        }
+    }
+    let (send, noted) = mpsc::channel();
+    let too_many = vec![1; crate::PEERS_BYTES_MAX + 1];
+    log.note_peers(too_many.into(), move |result| send.send(result).unwrap());
+    let refused = noted.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        matches!(refused, Err(Error::TooLarge { .. })),
+        "{refused:?}"
+    );
+    log.close().unwrap();
+}
+
+#[test]
+fn a_superblock_that_cannot_be_written_poisons_the_log_and_is_told() {
+    let disk = MemDisk::new();
+    let shared: SharedDisk = Arc::new(disk.clone());
+    let (log, told) = start(&shared, LogOptions::default());
+    disk.inject(Fault::always("super.1", Operation::Sync));
+    let (send, noted) = mpsc::channel();
+    log.note_peers("known".into(), move |result| send.send(result).unwrap());
+    assert!(noted.recv_timeout(PATIENCE).unwrap().is_err());
+    let progress = told.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(progress, Progress::Poisoned(_)));
+    let (send, noted) = mpsc::channel();
+    log.note_peers("more".into(), move |result| send.send(result).unwrap());
+    assert!(noted.recv_timeout(PATIENCE).unwrap().is_err());
+}

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::record::{Ballot, Lsn, SlotRange};
 use crate::snapshot::SnapshotRef;
 
@@ -181,4 +183,6 @@ pub struct Recovery {
     pub snapshots: Vec<SnapshotRef>,
     /// Process starts of this folder, this one included.
     pub incarnation: u64,
+    /// What the replica last recorded about its peers; empty if it never did.
+    pub peers: Bytes,
 }

@@ -8,7 +8,7 @@ use crate::batch::{self, BatchHeader, HEADER_BYTES};
 use crate::checksum::crc;
 use crate::field;
 use crate::record::{Lsn, Record, RecordKind};
-use crate::segment::SegmentHeader;
+use crate::segment::{FORMAT_MAJOR, SegmentHeader};
 use crate::storage::{BLOCK_BYTES, Disk, MemDisk};
 use crate::superblock::Superblock;
 use crate::{Environment, Folder, Options, layout, snapshot};
@@ -19,7 +19,7 @@ pub fn segment(data: &[u8]) {
     let len = data.len().min(BLOCK_BYTES);
     block[..len].copy_from_slice(&data[..len]);
     let _ = SegmentHeader::decode(&block);
-    seal(&mut block, *b"PXWALSEG");
+    seal(&mut block, *b"PXWALSEG", FORMAT_MAJOR);
     let disk = MemDisk::new();
     if disk.create_dir(layout::WAL).is_err() || disk.create(&layout::segment_path(1)).is_err() {
         return;
@@ -39,7 +39,7 @@ pub fn superblock(data: &[u8]) {
     let mut block = [0; BLOCK_BYTES];
     let len = data.len().min(BLOCK_BYTES);
     block[..len].copy_from_slice(&data[..len]);
-    seal(&mut block, *b"PXWALSUP");
+    seal(&mut block, *b"PXWALSUP", FORMAT_MAJOR);
     if let Ok(superblock) = Superblock::decode(&block) {
         assert_eq!(
             Superblock::decode(&superblock.encode()).as_ref(),
@@ -60,7 +60,7 @@ pub fn snapshot(data: &[u8]) {
     if data.len() >= BLOCK_BYTES + 48 {
         let mut header = [0; BLOCK_BYTES];
         header.copy_from_slice(&data[..BLOCK_BYTES]);
-        seal(&mut header, *b"PXWALSNP");
+        seal(&mut header, *b"PXWALSNP", snapshot::FORMAT_MAJOR);
         disk.damage(&path, 0, &header);
         let at = data.len() - 48;
         let mut trailer = data[at..].to_vec();
@@ -154,9 +154,9 @@ pub fn folder(data: &[u8]) {
 }
 
 /// Puts magic, version and a right checksum into a block.
-fn seal(block: &mut [u8; BLOCK_BYTES], magic: [u8; 8]) {
+fn seal(block: &mut [u8; BLOCK_BYTES], magic: [u8; 8], major: u16) {
     field::put(block, 0, magic);
-    field::put(block, 8, crate::segment::FORMAT_MAJOR.to_le_bytes());
+    field::put(block, 8, major.to_le_bytes());
     field::put(block, 12, [0; 4]);
     let sum = crc(0, block);
     field::put(block, 12, sum.to_le_bytes());

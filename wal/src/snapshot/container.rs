@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use crate::checksum::{UNIT_BYTES, crc, digest};
 use crate::field;
-use crate::segment::{FORMAT_MAJOR, FORMAT_MINOR};
 use crate::storage::BLOCK_BYTES;
 
 use super::SnapshotHeader;
@@ -18,6 +17,9 @@ pub const MEMBERSHIP_BYTES_MAX: usize = BLOCK_BYTES - MEMBERSHIP_AT;
 pub(super) const TABLE_BYTES: usize = CHUNK_BYTES / UNIT_BYTES * 4;
 pub(super) const TRAILER_BYTES: usize = 48;
 
+/// Major version of the container. It has versions of its own, apart from those of the log.
+pub(crate) const FORMAT_MAJOR: u16 = 1;
+const FORMAT_MINOR: u16 = 0;
 const MAGIC: [u8; 8] = *b"PXWALSNP";
 const TRAILER_MAGIC: [u8; 8] = *b"PXWALEND";
 const MEMBERSHIP_AT: usize = 256;

@@ -7,7 +7,7 @@ use crate::batch::BatchFlags;
 use crate::error::Error;
 use crate::reader::Segment;
 use crate::record::Lsn;
-use crate::segment::{FORMAT_MINOR, SegmentHeader};
+use crate::segment::{FORMAT_MAJOR, FORMAT_MINOR, SegmentHeader};
 use crate::storage::SharedFile;
 
 impl Writer {
@@ -66,6 +66,7 @@ impl Writer {
         let active = self.place.active.clone().ok_or(Error::Closed)?;
         let block = self.supers.current();
         let header = SegmentHeader {
+            major: FORMAT_MAJOR,
             minor: FORMAT_MINOR,
             cluster: block.cluster,
             node: block.node,

@@ -56,6 +56,7 @@ fn fields(file: &str, block: &Superblock) -> Value {
         "snapshot": snapshot(block.snapshot),
         "previous_snapshot": snapshot(block.previous_snapshot),
         "durable_hint": block.durable_hint.0,
+        "peers_bytes": block.peers.len(),
         "max_slot_ever": block.max_slot_ever,
         "max_ballot_ever": ballot(block.max_ballot_ever),
     })

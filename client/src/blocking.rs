@@ -10,14 +10,13 @@
 //! # }
 //! ```
 //!
-//! A thread of the client's own keeps the session alive, so nothing here may be called from within
-//! an async runtime.
+//! The library's own thread keeps the session alive. Calls wait, so none may be made from within an
+//! async runtime; dropping what is here is fine anywhere.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Handle;
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::{
@@ -28,9 +27,7 @@ use crate::{
 /// A client whose calls wait. Clones share connections and session.
 #[derive(Clone, Debug)]
 pub struct Client {
-    // Before the runtime, so that it goes first.
     inner: crate::Client,
-    runtime: Arc<Runtime>,
 }
 
 impl Client {
@@ -38,7 +35,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As there; unavailable if the client's own thread cannot be started.
+    /// As there.
     ///
     /// # Panics
     ///
@@ -53,19 +50,10 @@ impl Client {
     ///
     /// As [`Client::connect`].
     pub fn connect_with(endpoints: Endpoints, options: Options) -> Result<Client, Error> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("lock-client")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::Unavailable {
-                reason: format!("no thread: {error}"),
-            })?;
-        let inner = runtime.block_on(crate::Client::connect_with(endpoints, options))?;
-        Ok(Client {
-            inner,
-            runtime: Arc::new(runtime),
-        })
+        let inner = crate::Client::lazy(endpoints, options);
+        let client = Client { inner };
+        client.wait(client.inner.greet())?;
+        Ok(client)
     }
 
     /// The lock of this name, to be acquired.
@@ -153,7 +141,8 @@ impl Client {
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(future)
+        let handle: &Handle = self.inner.link().inner.background.handle();
+        handle.block_on(future)
     }
 }
 
@@ -215,7 +204,6 @@ impl LockRequest {
 /// A lock that is held. See [`crate::Guard`].
 #[derive(Debug)]
 pub struct Guard {
-    // Before the client, whose runtime gives it back when dropped.
     inner: crate::Guard,
     client: Client,
 }

@@ -50,16 +50,22 @@ impl Client {
     /// As [`Session::open`].
     pub async fn connect_with(endpoints: Endpoints, options: Options) -> Result<Client, Error> {
         let client = Client::lazy(endpoints, options);
-        client.session().await?;
-        client.learn_members();
+        client.greet().await?;
         Ok(client)
+    }
+
+    /// Opens the first session.
+    pub(crate) async fn greet(&self) -> Result<(), Error> {
+        self.session().await?;
+        self.learn_members();
+        Ok(())
     }
 
     /// A client that connects, and opens its session, once it is used. Reads need no session.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// If the system refuses the library's one thread.
     pub fn lazy(endpoints: Endpoints, options: Options) -> Client {
         let link = Link::new(endpoints, &options.name, options.pin);
         let inner = Inner {
@@ -247,7 +253,7 @@ impl Client {
             return;
         }
         let timeout = self.options().timeout;
-        link.inner.runtime.clone().spawn(async move {
+        link.inner.background.clone().spawn(async move {
             if let Err(error) = link.members(timeout).await {
                 tracing::debug!(%error, "members not learned");
             }

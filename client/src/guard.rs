@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::clock::{BootTime, sleep_until};
-use crate::raw::{Hold, HoldState, LostWhy, Session};
+use crate::raw::{Finish, Hold, HoldState, LostWhy, Session};
 
 use turns::Turns;
 
@@ -114,8 +114,8 @@ impl Guard {
     /// # Errors
     ///
     /// [`Error`]; refused as `not_held` if the lock was lost: then nothing was applied, ever. After
-    /// [`Error::Unknown`] its `settle` asks again while the lease lasts. After any other error the
-    /// section is discarded.
+    /// [`Error::Unknown`] its `settle` asks again while the lease lasts. After any other error, and if
+    /// the future is dropped before the service has the release, the section is discarded.
     pub async fn release(mut self) -> Result<Receipt, Error> {
         self.appends_answered().await;
         let call = self.session.release(self.lock(), self.token());
@@ -140,24 +140,28 @@ impl Guard {
         }
     }
 
-    /// Discards all that was appended and gives the lock back.
+    /// Discards all that was appended and gives the lock back. It is not renewed any more, and the
+    /// abort is repeated in the background until it is certain, also if the future is dropped.
     ///
     /// # Errors
     ///
     /// [`Error`]; refused as `not_held` if the lock was lost: then nothing was applied either.
     pub async fn abort(mut self) -> Result<(), Error> {
+        let finish = self.finish();
         self.armed = false;
-        let call = self.session.abort(self.lock(), self.token());
-        let answer = call.wait(self.timeout).await.map(drop);
-        if let Err(Error::Unavailable { .. } | Error::Unknown(_)) = &answer {
-            self.hold.set_renew(false);
-        }
-        answer
+        finish.wait().await
     }
 
     /// The session that holds it.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Starts an abort that goes on until it is certain, also if nobody waits for it.
+    fn finish(&self) -> Finish<()> {
+        self.hold.set_renew(false);
+        let call = self.session.abort(self.lock(), self.token());
+        Finish::new(self.session.clone(), call, self.timeout, ())
     }
 
     async fn appends_answered(&self) {
@@ -173,14 +177,7 @@ impl Drop for Guard {
         if !self.armed || !matches!(self.hold.state(), HoldState::Held(_)) {
             return;
         }
-        let (lock, token, timeout) = (self.lock().to_owned(), self.token(), self.timeout);
-        self.hold.set_renew(false);
-        let call = self.session.abort(&lock, token);
-        self.session.link().inner.runtime.spawn(async move {
-            if let Err(error) = call.wait(timeout).await {
-                tracing::debug!(lock, %token, %error, "a dropped lock was not given back");
-            }
-        });
+        drop(self.finish());
     }
 }
 

@@ -11,11 +11,9 @@ use statemachine::Outcome;
 
 use crate::Error;
 use crate::client::Client;
+use crate::clock::BootTime;
 use crate::guard::Guard;
-use crate::raw::{Call, Session};
-
-/// Attempts to leave a queue before that is left to the session's end.
-const CANCELS_MAX: u32 = 5;
+use crate::raw::{Call, Finish, Reply, Session};
 
 /// A lock by name, and how it is wanted.
 #[derive(Clone, Debug)]
@@ -42,7 +40,8 @@ impl LockRequest {
         self
     }
 
-    /// Waits in the queue for as long as the session lives. Dropping the future leaves the queue.
+    /// Waits in the queue for as long as the session lives, also while the service has no leader.
+    /// Dropping the future leaves the queue.
     ///
     /// # Errors
     ///
@@ -131,7 +130,10 @@ async fn run(
         timeout,
         armed: true,
     };
-    let answer = call.wait(timeout).await;
+    let answer = match wait {
+        None => call.wait_while_open(timeout).await,
+        Some(wait) => wait_within(&call, wait, timeout).await,
+    };
     if let Ok(_) | Err(Error::Refused(_)) = &answer {
         leave.armed = false;
     }
@@ -147,6 +149,18 @@ async fn run(
         .hold(&lock, token)
         .ok_or(Error::Refused(gone(&lock, token)))?;
     Ok(Guard::new(session, hold, timeout))
+}
+
+/// The service keeps the time in its queue. An outage in between is waited out as long as the answer may
+/// still be a grant.
+async fn wait_within(call: &Call, wait: Duration, timeout: Duration) -> Result<Reply, Error> {
+    let until = BootTime::now().after(wait);
+    loop {
+        match call.wait(timeout).await {
+            Err(Error::Unavailable { .. } | Error::Unknown(_)) if BootTime::now() < until => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// The grant came together with the news that it is over.
@@ -173,16 +187,13 @@ impl Drop for Leave {
             return;
         }
         let cancel = self.session.cancel(&self.call);
-        let (call, session, timeout) = (self.call.clone(), self.session.clone(), self.timeout);
-        self.session.link().inner.runtime.spawn(async move {
-            for _ in 0..CANCELS_MAX {
-                match cancel.wait(timeout).await {
-                    Err(Error::Unavailable { .. } | Error::Unknown(_)) if session.is_open() => {}
-                    _ => break,
-                }
-            }
-            // Given up only now: until then the cancel is what ends it.
-            drop(call);
-        });
+        // The acquire is given up only then: until the cancel is answered, that is what ends it.
+        let kept = self.call.clone();
+        drop(Finish::new(
+            self.session.clone(),
+            cancel,
+            self.timeout,
+            kept,
+        ));
     }
 }

@@ -12,18 +12,23 @@
 //! A [`Link`] is a set of connections that any number of [`Session`]s share. A session's calls are
 //! numbered in the order in which they are started, and sent at once if a connection is up.
 
+mod background;
 mod beat;
 mod call;
 mod connection;
 mod exchange;
+mod finish;
 mod hold;
 mod link;
+mod pace;
 mod query;
 mod scout;
 mod section;
 mod session;
+mod unreached;
 
 pub use call::{Call, Reply};
+pub(crate) use finish::Finish;
 pub use hold::{Hold, HoldState, LostWhy};
 pub use link::Link;
 pub use session::{Notice, Session};

@@ -34,7 +34,7 @@ impl Append {
             data,
         };
         let (call, turn) = guard.turns.start(&session, op);
-        guard.session.link().inner.runtime.spawn(async move {
+        guard.session.link().inner.background.spawn(async move {
             let _turn = turn.await;
             drive(&call, &session, &hold, timeout, send).await;
             drop(opened);
@@ -80,7 +80,11 @@ async fn drive(
                     )),
                 });
             }
-            Err(error @ Error::Unknown(_)) => tell(Err(error)),
+            Err(error @ Error::Unknown(_)) => {
+                if session.is_open() {
+                    tell(Err(error));
+                }
+            }
             Err(error) => {
                 // For good, or certainly not done: dropping the call gives its place to the next.
                 return tell(Err(error));
@@ -89,6 +93,8 @@ async fn drive(
     }
     tell(Err(match call.answer() {
         Some(Err(refusal)) => Error::Refused(refusal),
+        // The release may have taken it along.
+        _ if hold.is_releasing() => call.unknown("the lock was released meanwhile"),
         _ => Error::Refused(not_held(hold)),
     }));
 }

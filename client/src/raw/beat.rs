@@ -11,6 +11,7 @@ use crate::Error;
 use crate::clock::{BootTime, sleep_until};
 use crate::raw::call::ask_once;
 use crate::raw::hold::{HoldState, LostWhy};
+use crate::raw::pace::Pace;
 use crate::raw::session::Inner;
 
 /// After a beat that found nobody.
@@ -72,10 +73,10 @@ fn beat(session: &Weak<Inner>) -> Option<impl Future<Output = Result<(), Error>>
         strong.link.clone(),
         strong.ttl().max(Duration::from_secs(1)),
     );
-    let command = command(&strong);
+    let (command, pace) = (command(&strong), pace(&strong));
     let session = session.clone();
     Some(async move {
-        let (reply, sent, stamp) = ask_once(&link, command.encode().into(), timeout).await?;
+        let (reply, sent, stamp) = ask_once(&link, pace, command.encode().into(), timeout).await?;
         let Some(strong) = session.upgrade() else {
             return Ok(());
         };
@@ -86,10 +87,17 @@ fn beat(session: &Weak<Inner>) -> Option<impl Future<Output = Result<(), Error>>
 
 /// Sends a beat now.
 pub(crate) async fn send(session: &Arc<Inner>, timeout: Duration) -> Result<(), Error> {
-    let command = command(session).encode().into();
-    let (reply, sent, stamp) = ask_once(&session.link, command, timeout).await?;
+    let (command, pace) = (command(session).encode().into(), pace(session));
+    let (reply, sent, stamp) = ask_once(&session.link, pace, command, timeout).await?;
     session.heard(sent, stamp);
     answered(session, &reply.outcome, sent)
+}
+
+/// By the shortest term that the beat renews.
+fn pace(session: &Inner) -> Pace {
+    let holds = session.holds().into_iter().filter(|hold| hold.renews());
+    let leases = holds.map(|hold| hold.lease());
+    Pace::of(leases.fold(session.ttl(), Duration::min))
 }
 
 fn command(session: &Inner) -> Command {

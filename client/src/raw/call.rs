@@ -13,6 +13,7 @@ use crate::clock::BootTime;
 use crate::error::UnknownCall;
 use crate::raw::exchange::{Ended, Exchange};
 use crate::raw::link::{Link, Route};
+use crate::raw::pace::Pace;
 use crate::raw::session::{self, Session, decode_outcome};
 
 /// Wait before a call that was out of order is sent again.
@@ -63,11 +64,12 @@ impl Call {
 
     pub(crate) fn prepare(session: &Session, route: Route, op: Op) -> Call {
         let session = session.inner.clone();
+        let pace = session.pace(&op);
         let inner = Inner {
             seq: session.number(&op),
             op,
             position: watch::Sender::new(None),
-            running: tokio::sync::Mutex::new(Exchange::new(&session.link, route)),
+            running: tokio::sync::Mutex::new(Exchange::new(&session.link, route, pace)),
             answer: Mutex::new(None),
             session,
         };
@@ -103,6 +105,14 @@ impl Call {
         self.inner.position.subscribe()
     }
 
+    /// That nobody knows what became of it.
+    pub(crate) fn unknown(&self, reason: &str) -> Error {
+        Error::Unknown(UnknownCall {
+            reason: reason.to_owned(),
+            call: Some(self.clone()),
+        })
+    }
+
     /// The answer, once it is there.
     pub fn answer(&self) -> Option<Result<Reply, Refusal>> {
         self.inner
@@ -136,6 +146,22 @@ impl Call {
         })
     }
 
+    /// As [`Call::wait`], but an answer is waited for as long as the session lives, also while there
+    /// is no leader.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for good; [`Error::Unknown`] if the session has ended.
+    pub async fn wait_while_open(&self, timeout: Duration) -> Result<Reply, Error> {
+        loop {
+            match self.wait(timeout).await {
+                Err(Error::Unavailable { .. } | Error::Unknown(_))
+                    if !self.inner.session.is_over() => {}
+                answer => return answer,
+            }
+        }
+    }
+
     /// As [`Call::wait`], but sends the same request again at once.
     ///
     /// # Errors
@@ -144,6 +170,33 @@ impl Call {
     pub async fn settle(&self, timeout: Duration) -> Result<Reply, Error> {
         self.inner.running.lock().await.repeat();
         self.wait(timeout).await
+    }
+}
+
+/// What an outcome says of the call, over all its attempts.
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// It is the call's one answer.
+    Answer,
+    /// Nothing is remembered of this attempt, and it may be sent again.
+    OutOfOrder,
+    /// It speaks of this attempt alone, and another one may have been done.
+    Nothing,
+}
+
+/// What an answer to one attempt says of the call. `doubt`: another attempt may have been done.
+///
+/// The service remembers what a numbered command came to, and repeats it to every attempt. These
+/// refusals alone are given without looking at what it remembers.
+fn meaning(outcome: &Outcome, doubt: bool) -> Meaning {
+    match outcome {
+        Outcome::Refused(Refusal::OutOfOrder { .. }) => Meaning::OutOfOrder,
+        // Some attempt ran, or the call was given up; with which result is no longer known.
+        Outcome::Refused(Refusal::Forgotten) => Meaning::Nothing,
+        Outcome::Refused(
+            Refusal::SessionExpired | Refusal::TooManyInFlight { .. } | Refusal::BadRequest { .. },
+        ) if doubt => Meaning::Nothing,
+        _ => Meaning::Answer,
     }
 }
 
@@ -169,8 +222,11 @@ impl Inner {
                 .map_err(failure)?;
             let (reply, stamp) = decode_outcome(body).map_err(Failure::Error)?;
             self.session.heard(mail.sent, stamp);
-            if !matches!(reply.outcome, Outcome::Refused(Refusal::OutOfOrder { .. })) {
-                return self.finish(reply, mail.sent);
+            let doubt = exchange.perhaps_done();
+            match meaning(&reply.outcome, doubt) {
+                Meaning::Answer => return self.finish(reply, mail.sent),
+                Meaning::Nothing => return self.doubt(&reply.outcome),
+                Meaning::OutOfOrder => {}
             }
             // Nothing is remembered of it, so that the same number may be sent again.
             exchange.repeat();
@@ -207,6 +263,19 @@ impl Inner {
         exchange.send_now(|| self.body());
         hold.move_section(|section| section.sent_again(self.seq));
         overtook
+    }
+
+    /// The service cannot say what became of an earlier attempt.
+    fn doubt(&self, outcome: &Outcome) -> Result<Reply, Failure> {
+        let Outcome::Refused(refusal) = outcome else {
+            unreachable!("only refusals say nothing of earlier attempts");
+        };
+        if *refusal == Refusal::SessionExpired {
+            self.session.expired();
+        }
+        Err(Failure::Unknown(format!(
+            "an attempt was sent and not answered, and a later one was refused: {refusal}"
+        )))
     }
 
     fn body(&self) -> RequestBody {
@@ -279,10 +348,11 @@ pub(crate) fn unnumbered(ended: Ended) -> Error {
 /// time and stamp.
 pub(crate) async fn ask_once(
     link: &Link,
+    pace: Pace,
     command: Bytes,
     timeout: Duration,
 ) -> Result<(Reply, BootTime, Option<ClusterTime>), Error> {
-    let mut exchange = Exchange::new(link, link.route());
+    let mut exchange = Exchange::new(link, link.route(), pace);
     let body = || RequestBody::Command(command.clone());
     let (body, mail) = exchange
         .ask(timeout, &body, &|_| ())

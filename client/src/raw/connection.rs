@@ -9,6 +9,7 @@ use net::{FrameReceiver, FrameSender, Hello, HelloRole, Request, RequestBody, Re
 use tokio::sync::mpsc;
 
 use crate::clock::BootTime;
+use crate::raw::unreached::Fault;
 
 /// Connecting and the handshake together.
 const HANDSHAKE: Duration = Duration::from_secs(1);
@@ -64,13 +65,19 @@ impl Conn {
         address: &str,
         cluster: u128,
         name: String,
-    ) -> Result<Arc<Conn>, net::ConnectError> {
+    ) -> Result<Arc<Conn>, Fault> {
+        let addresses: Vec<_> = match tokio::net::lookup_host(address).await {
+            Ok(found) => found.collect(),
+            Err(error) => return Err(Fault::unknown_host(address, &error)),
+        };
         let hello = Hello::new(cluster, HelloRole::Client { name });
         let options = Options {
             handshake: HANDSHAKE,
             queue_bytes: QUEUE_BYTES,
         };
-        let greeted = dial(address, &hello, &options).await?;
+        let greeted = dial(&addresses[..], &hello, &options)
+            .await
+            .map_err(|error| Fault::connecting(address, &error))?;
         let conn = Arc::new(Conn {
             address: address.to_owned(),
             cluster: greeted.hello.cluster,

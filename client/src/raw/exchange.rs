@@ -12,13 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::raw::connection::{Attempt, Conn, Mail};
 use crate::raw::link::{Link, Route};
+use crate::raw::pace::{Pace, SILENCES_MAX};
 
-/// Asked again after this long without any answer on a healthy connection.
-const SILENCE: Duration = Duration::from_secs(1);
-/// A waiting acquire is asked again this often: a pushed grant can be lost.
-const REASK: Duration = Duration::from_secs(3);
-/// Silences in a row after which another replica is looked for.
-const SILENCES_MAX: u32 = 2;
 /// Redirects followed in a row without a pause.
 const REDIRECTS_MAX: u32 = 3;
 /// Attempts kept open; the oldest goes when there would be more.
@@ -45,6 +40,7 @@ pub(crate) enum Ended {
 pub(crate) struct Exchange {
     link: Link,
     route: Route,
+    pace: Pace,
     mail: mpsc::Sender<Mail>,
     answers: mpsc::Receiver<Mail>,
     /// Sent, and not proved undone.
@@ -53,6 +49,7 @@ pub(crate) struct Exchange {
     perhaps_done: bool,
     /// When silence has lasted long enough to send again.
     again: Instant,
+    /// Times that this happened since anything was heard.
     silences: u32,
     /// Redirects in a row; replicas that name each other must not keep us running.
     redirects: u32,
@@ -67,6 +64,8 @@ enum Sending {
     Failed {
         pause: bool,
     },
+    /// Nobody was ever reached, and nobody will be soon.
+    Hopeless,
     /// An older attempt was answered meanwhile.
     Received(Mail),
 }
@@ -85,16 +84,17 @@ enum Next {
 }
 
 impl Exchange {
-    pub(crate) fn new(link: &Link, route: Route) -> Exchange {
+    pub(crate) fn new(link: &Link, route: Route, pace: Pace) -> Exchange {
         let (mail, answers) = mpsc::channel(2 * ATTEMPTS_MAX);
         Exchange {
             link: link.clone(),
             route,
+            pace,
             mail,
             answers,
             attempts: Vec::with_capacity(1),
             perhaps_done: false,
-            again: Instant::now() + SILENCE,
+            again: Instant::now() + pace.silence(0),
             silences: 0,
             redirects: 0,
             backoff: Backoff::new(RETRY.0, RETRY.1),
@@ -130,6 +130,7 @@ impl Exchange {
             let got = if send {
                 match self.send_or_receive(until, pause, body).await {
                     Sending::Received(mail) => Some(mail),
+                    Sending::Hopeless => return Err(self.timed_out()),
                     Sending::Failed { .. } if Instant::now() >= until => {
                         return Err(self.timed_out());
                     }
@@ -162,8 +163,8 @@ impl Exchange {
                 Next::Waiting(position) => {
                     waiting(position);
                     self.silences = 0;
-                    until = Instant::now() + patience.max(REASK + 3 * SILENCE);
-                    self.again = Instant::now() + REASK;
+                    until = until.max(Instant::now() + patience.max(self.pace.patience()));
+                    self.again = Instant::now() + self.pace.reask();
                 }
                 Next::Again { pause: rest } => (send, pause) = (true, rest),
                 Next::Nothing => {}
@@ -197,8 +198,11 @@ impl Exchange {
         };
         match connection {
             Ok(Ok(conn)) if self.send(&conn, body()) => Sending::Sent,
-            Ok(Err(reason)) => {
-                self.reason = reason;
+            Ok(Err(unreached)) => {
+                self.reason = unreached.reason;
+                if unreached.hopeless {
+                    return Sending::Hopeless;
+                }
                 // Whoever leads is searched for next, and that paces itself.
                 Sending::Failed {
                     pause: self.route != Route::Leader,
@@ -219,7 +223,7 @@ impl Exchange {
             self.perhaps_done = true;
         }
         self.attempts.push(attempt);
-        self.again = Instant::now() + SILENCE;
+        self.again = Instant::now() + self.pace.silence(self.silences);
         true
     }
 
@@ -254,7 +258,10 @@ impl Exchange {
                 Next::Again { pause: true }
             }
             ResponseBody::Bad { reason } => Next::End(Ended::Bad(reason)),
-            body => Next::Final(body),
+            body => {
+                self.settle_attempt(mail);
+                Next::Final(body)
+            }
         }
     }
 
@@ -282,9 +289,8 @@ impl Exchange {
             return;
         };
         self.reason = format!("{}: no answer", last.conn.address);
-        if self.silences >= SILENCES_MAX {
+        if self.silences % SILENCES_MAX == 0 {
             self.link.distrust(&last.conn.address);
-            self.silences = 0;
         }
     }
 
@@ -293,9 +299,14 @@ impl Exchange {
             .retain(|attempt| attempt.id != mail.id || !Arc::ptr_eq(&attempt.conn, &mail.from));
     }
 
+    /// Whether an attempt that was not answered may have been taken on by a replica.
+    pub(crate) fn perhaps_done(&self) -> bool {
+        self.perhaps_done || !self.attempts.is_empty()
+    }
+
     fn timed_out(&self) -> Ended {
         Ended::Timeout {
-            perhaps_done: self.perhaps_done || !self.attempts.is_empty(),
+            perhaps_done: self.perhaps_done(),
             reason: self.reason.clone(),
         }
     }

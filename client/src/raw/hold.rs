@@ -7,6 +7,7 @@ use statemachine::{ClusterTime, NotHeldWhy, Seq, Token};
 use tokio::sync::watch;
 
 use crate::clock::BootTime;
+use crate::raw::pace::Pace;
 use crate::raw::section::Section;
 
 /// How long an overtaken call waits for what happens to those before it.
@@ -38,6 +39,8 @@ struct Book {
     renew: bool,
     /// The owner was told that it may be lost.
     told: bool,
+    /// A release was started, so that appends without an answer may be applied with it.
+    releasing: bool,
 }
 
 /// How a grant stands.
@@ -64,11 +67,12 @@ pub enum LostWhy {
 
 impl std::fmt::Display for LostWhy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            LostWhy::Deadline => "its deadline may have passed",
-            LostWhy::NotHeld(_) => "it is not held any more",
-            LostWhy::SessionExpired => "the session has expired",
-        })
+        match self {
+            LostWhy::Deadline => f.write_str("its deadline may have passed"),
+            LostWhy::NotHeld(Some(why)) => write!(f, "its token {why}"),
+            LostWhy::NotHeld(None) => f.write_str("it is not held any more"),
+            LostWhy::SessionExpired => f.write_str("the session has expired"),
+        }
     }
 }
 
@@ -79,6 +83,7 @@ impl Hold {
             renewed: sent,
             renew: true,
             told: false,
+            releasing: false,
         };
         let inner = Inner {
             lock: lock.to_owned(),
@@ -136,9 +141,10 @@ impl Hold {
         self.book().renew
     }
 
-    /// When the lease should be renewed: after a third of it.
+    /// When the lease should be renewed.
     pub(crate) fn due(&self) -> BootTime {
-        self.book().renewed.after(self.inner.lease / 3)
+        let after = Pace::of(self.inner.lease).renew_after();
+        self.book().renewed.after(after)
     }
 
     /// The service told a deadline in answer to an attempt sent at `sent`. A lease never shrinks,
@@ -166,6 +172,16 @@ impl Hold {
             }
             held
         })
+    }
+
+    /// A release was started.
+    pub(crate) fn set_releasing(&self) {
+        self.book().releasing = true;
+    }
+
+    /// Whether a release was ever started.
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.book().releasing
     }
 
     /// True the first time.

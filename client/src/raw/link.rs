@@ -1,15 +1,17 @@
 //! A set of connections shared by sessions, and who is thought to lead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use net::{Backoff, Leader, MemberInfo};
-use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::BootTime;
 use crate::endpoint::{Endpoint, Endpoints};
+use crate::raw::background::Background;
 use crate::raw::connection::Conn;
+use crate::raw::unreached::{Fault, Unreached};
 
 /// An address that just refused a connection is not dialled again for this long.
 const REDIAL: Duration = Duration::from_millis(10);
@@ -30,7 +32,8 @@ pub(crate) struct Inner {
     pub(crate) endpoints: Endpoints,
     pub(crate) pin: bool,
     name: String,
-    pub(crate) runtime: Handle,
+    /// Where connections live and leaders are looked for.
+    pub(crate) background: Arc<Background>,
     state: Mutex<State>,
     /// Held by whoever looks for a leader, so that one does.
     pub(crate) search: tokio::sync::Mutex<Backoff>,
@@ -40,6 +43,8 @@ pub(crate) struct Inner {
 struct State {
     conns: HashMap<String, Arc<Conn>>,
     dialing: HashMap<String, Arc<tokio::sync::Mutex<Failure>>>,
+    /// Addresses that were connected to once.
+    reached: HashSet<String>,
     /// The address of the replica thought to lead.
     leader: Option<String>,
     /// Addresses of members that the user did not name.
@@ -50,7 +55,7 @@ struct State {
 
 /// When and why an address could not be reached last.
 #[derive(Debug, Default)]
-struct Failure(Option<(BootTime, String)>);
+struct Failure(Option<(BootTime, Fault)>);
 
 /// Which replica a request goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +71,14 @@ impl Link {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// If the system refuses the library's one thread.
     pub fn new(endpoints: Endpoints, name: &str, pin: bool) -> Link {
         let leader = Some(endpoints.as_slice()[0].address.clone());
         let inner = Inner {
             endpoints,
             pin,
             name: name.to_owned(),
-            runtime: Handle::current(),
+            background: Background::shared(),
             state: Mutex::new(State {
                 leader,
                 ..State::default()
@@ -126,23 +131,49 @@ impl Link {
     }
 
     /// A connection to whom the route leads, or why there is none now. Dropping it is safe.
-    pub(crate) async fn connection(&self, route: &Route) -> Result<Arc<Conn>, String> {
+    ///
+    /// Connecting and searching run in the background: whoever waits for the same connection does
+    /// not depend on the runtime of the caller who happened to be first.
+    pub(crate) async fn connection(&self, route: &Route) -> Result<Arc<Conn>, Unreached> {
+        if let Some(conn) = self.ready(route) {
+            return Ok(conn);
+        }
+        let (link, route) = (self.clone(), route.clone());
+        let connecting = async move { link.connect(&route).await };
+        let task = AbortOnDropHandle::new(self.inner.background.spawn(connecting));
+        task.await
+            .unwrap_or_else(|ended| Err(Unreached::other(ended.to_string())))
+    }
+
+    async fn connect(&self, route: &Route) -> Result<Arc<Conn>, Unreached> {
         let address = match route {
-            Route::At(address) => return self.dial(address).await,
+            Route::At(address) => {
+                let dialled = self.dial(address).await;
+                return dialled.map_err(|fault| self.unreached(vec![fault]));
+            }
             Route::Leader => self.lock().leader.clone(),
         };
         let Some(address) = address else {
             return self.search().await;
         };
-        let dialled = self.dial(&address).await;
-        if dialled.is_err() {
+        self.dial(&address).await.map_err(|fault| {
             self.distrust(&address);
-        }
-        dialled
+            // Others may be there: not hopeless before all were tried.
+            Unreached::other(fault.to_string())
+        })
+    }
+
+    /// Why none of these could be reached; hopeless if none ever was.
+    pub(crate) fn unreached(&self, faults: Vec<Fault>) -> Unreached {
+        let state = self.lock();
+        let known = |fault: &Fault| state.reached.contains(&fault.address);
+        let ever = faults.iter().any(known);
+        drop(state);
+        Unreached::by_all(&faults, !ever)
     }
 
     /// The connection to `address`, made if needed. Of several callers one dials.
-    pub(crate) async fn dial(&self, address: &str) -> Result<Arc<Conn>, String> {
+    pub(crate) async fn dial(&self, address: &str) -> Result<Arc<Conn>, Fault> {
         if let Some(conn) = self.ready(&Route::At(address.to_owned())) {
             return Ok(conn);
         }
@@ -167,10 +198,9 @@ impl Link {
                 failure.0 = None;
                 Ok(self.keep(conn))
             }
-            Err(error) => {
-                let why = format!("{address}: {error}");
-                failure.0 = Some((BootTime::now(), why.clone()));
-                Err(why)
+            Err(fault) => {
+                failure.0 = Some((BootTime::now(), fault.clone()));
+                Err(fault)
             }
         }
     }
@@ -180,6 +210,7 @@ impl Link {
         if state.cluster == 0 {
             state.cluster = conn.cluster;
         }
+        state.reached.insert(conn.address.clone());
         state.conns.insert(conn.address.clone(), conn.clone());
         conn
     }

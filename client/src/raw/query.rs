@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::raw::call::unnumbered;
 use crate::raw::exchange::{Ended, Exchange};
 use crate::raw::link::{Link, Route};
+use crate::raw::pace::Pace;
 
 impl Link {
     /// Reads, linearizably, from whoever leads. Returns the slot whose state was read.
@@ -176,7 +177,7 @@ impl Link {
         body: &(dyn Fn() -> RequestBody + Sync),
         timeout: Duration,
     ) -> Result<ResponseBody, Ended> {
-        let mut exchange = Exchange::new(self, route);
+        let mut exchange = Exchange::new(self, route, Pace::CALM);
         exchange
             .ask(timeout, body, &|_| ())
             .await

@@ -1,5 +1,6 @@
 //! Finding the leader when nobody has named one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,87 +10,142 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::raw::connection::Conn;
-use crate::raw::link::{Link, Route};
+use crate::raw::link::Link;
+use crate::raw::unreached::{Fault, Unreached};
 
 /// How long a replica may take to say how it stands.
 const ANSWER: Duration = Duration::from_millis(500);
 /// How long others may take to contradict one who claims to lead.
 const CONTRADICT: Duration = Duration::from_millis(60);
+/// A replica that does not lead is asked again after this: it may be the next to lead, and nobody
+/// waits for the one that has fallen silent.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// What one of those asked says.
+enum News {
+    /// It leads, under this ballot.
+    Leads((u64, u64), Arc<Conn>),
+    /// It does not, and perhaps knows who does.
+    Follows(Arc<Conn>, Option<u16>),
+    /// Other members were named, or not.
+    Members,
+    Failed(Fault),
+}
 
 impl Link {
     /// Asks all replicas how they stand and connects to the one that leads under the highest
     /// ballot. One caller does so at a time; the others wait and profit.
-    pub(crate) async fn search(&self) -> Result<Arc<Conn>, String> {
+    pub(crate) async fn search(&self) -> Result<Arc<Conn>, Unreached> {
         let mut backoff = self.inner.search.lock().await;
         if let Some(address) = self.thought_leader() {
-            return self.dial(&address).await;
+            let dialled = self.dial(&address).await;
+            return dialled.map_err(|fault| {
+                self.distrust(&address);
+                Unreached::other(fault.to_string())
+            });
         }
-        let mut found = self.ask_all().await;
-        if found.is_err() && self.learn_members().await {
-            // The leader may be one that nobody had named.
-            found = self.ask_all().await;
-        }
-        match found {
+        match self.ask_all().await {
             Ok(conn) => {
                 backoff.reset();
                 self.trust(&conn.address);
                 Ok(conn)
             }
-            Err(reason) => {
-                tokio::time::sleep(backoff.next_wait()).await;
-                Err(reason)
+            Err(unreached) => {
+                if !unreached.hopeless {
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+                Err(unreached)
             }
         }
     }
 
-    async fn ask_all(&self) -> Result<Arc<Conn>, String> {
-        let mut asked = JoinSet::new();
-        for address in self.candidates() {
-            let link = self.clone();
-            asked.spawn(async move { link.ask_status(&address).await });
-        }
+    async fn ask_all(&self) -> Result<Arc<Conn>, Unreached> {
+        let mut scouts = JoinSet::new();
+        let mut asked = BTreeSet::new();
+        self.ask_others(&mut scouts, &mut asked);
         let mut until = Instant::now() + ANSWER;
         let mut best: Option<((u64, u64), Arc<Conn>)> = None;
-        let mut reason = "no replica leads".to_owned();
-        while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
-            match answer {
-                Ok(Ok((status, conn))) if status.role == "leader" => {
-                    let ballot = ballot(&status);
+        let (mut faults, mut follower) = (Vec::new(), None);
+        while let Ok(Some(news)) = timeout_at(until, scouts.join_next()).await {
+            match news {
+                Ok(News::Leads(ballot, conn)) => {
                     if best.as_ref().is_none_or(|(highest, _)| ballot > *highest) {
                         best = Some((ballot, conn));
                     }
                     until = until.min(Instant::now() + CONTRADICT);
                 }
-                Ok(Ok(_)) => {}
-                Ok(Err(why)) => reason = why,
-                Err(panicked) => reason = panicked.to_string(),
+                Ok(News::Follows(conn, leader)) => {
+                    if follower.is_none() {
+                        // The leader may be one that nobody had named.
+                        scouts.spawn(self.clone().learn_from(conn.clone()));
+                    }
+                    if best.is_none() {
+                        scouts.spawn(self.clone().look(conn.address.clone(), AGAIN));
+                    }
+                    follower = Some((conn, leader));
+                }
+                Ok(News::Members) => self.ask_others(&mut scouts, &mut asked),
+                Ok(News::Failed(fault)) => faults.push(fault),
+                Err(ended) => return Err(Unreached::other(ended.to_string())),
             }
         }
-        best.map(|(_, conn)| conn).ok_or(reason)
+        best.map(|(_, conn)| conn).ok_or_else(|| {
+            let unreached = self.unreached(faults);
+            match follower {
+                Some((conn, leader)) => nobody_leads(&conn, leader, &unreached.reason),
+                None if unreached.reason.is_empty() => {
+                    Unreached::other("no replica answers".to_owned())
+                }
+                None => unreached,
+            }
+        })
     }
 
-    async fn ask_status(&self, address: &str) -> Result<(Box<Status>, Arc<Conn>), String> {
-        let conn = self.dial(address).await?;
+    /// Asks each candidate that was not asked yet.
+    fn ask_others(&self, scouts: &mut JoinSet<News>, asked: &mut BTreeSet<String>) {
+        for address in self.candidates() {
+            if asked.insert(address.clone()) {
+                scouts.spawn(self.clone().look(address, Duration::ZERO));
+            }
+        }
+    }
+
+    async fn look(self, address: String, after: Duration) -> News {
+        if !after.is_zero() {
+            tokio::time::sleep(after).await;
+        }
+        let conn = match self.dial(&address).await {
+            Ok(conn) => conn,
+            Err(fault) => return News::Failed(fault),
+        };
         match ask(&conn, RequestBody::Status).await {
-            Some(ResponseBody::Status(status)) => Ok((status, conn)),
-            _ => Err(format!("{address}: no answer")),
+            Some(ResponseBody::Status(status)) if status.role == "leader" => {
+                News::Leads(ballot(&status), conn)
+            }
+            Some(ResponseBody::Status(status)) => News::Follows(conn, status.leader),
+            _ => News::Failed(Fault::silent(&address)),
         }
     }
 
-    /// Asks those who are reached already for all members. True if that names new ones.
-    async fn learn_members(&self) -> bool {
-        let before = self.candidates();
-        for address in &before {
-            let Some(conn) = self.ready(&Route::At(address.clone())) else {
-                continue;
-            };
-            if let Some(ResponseBody::Members(members)) = ask(&conn, RequestBody::Members).await {
-                self.learn(&members);
-                break;
-            }
+    async fn learn_from(self, conn: Arc<Conn>) -> News {
+        if let Some(ResponseBody::Members(members)) = ask(&conn, RequestBody::Members).await {
+            self.learn(&members);
         }
-        self.candidates() != before
+        News::Members
     }
+}
+
+/// Some replica was reached, and no leader.
+fn nobody_leads(follower: &Conn, leader: Option<u16>, others: &str) -> Unreached {
+    let address = &follower.address;
+    let mut reason = match leader {
+        Some(id) => format!("{address} says that replica {id} leads, and it was not reached"),
+        None => format!("{address} does not lead and knows no leader"),
+    };
+    if !others.is_empty() {
+        reason = format!("{reason}; {others}");
+    }
+    Unreached::other(reason)
 }
 
 /// One question, asked once.

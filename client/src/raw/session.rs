@@ -17,8 +17,13 @@ use crate::done_set::DoneSet;
 use crate::endpoint::Endpoint;
 use crate::raw::beat;
 use crate::raw::call::{Call, Reply, ask_once};
+use crate::raw::finish::Finish;
 use crate::raw::hold::{Hold, HoldState, LostWhy};
 use crate::raw::link::Link;
+use crate::raw::pace::Pace;
+
+/// Appends of more bytes are not sent again in a hurry.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// Notices kept for a slow listener; it then learns that it missed some.
 const NOTICES_MAX: usize = 256;
@@ -100,7 +105,7 @@ impl Session {
             name: name.to_owned(),
         };
         let bytes = Bytes::from(command.encode());
-        let (reply, sent, stamp) = ask_once(link, bytes, timeout).await?;
+        let (reply, sent, stamp) = ask_once(link, Pace::CALM, bytes, timeout).await?;
         let Outcome::Opened {
             session,
             ttl_ms,
@@ -136,12 +141,9 @@ impl Session {
             notices: broadcast::Sender::new(NOTICES_MAX),
         });
         let weak = Arc::downgrade(&inner);
-        link.inner
-            .runtime
-            .spawn(beat::run(weak.clone(), inner.changed.subscribe()));
-        link.inner
-            .runtime
-            .spawn(beat::watch(weak, inner.changed.subscribe()));
+        let background = &link.inner.background;
+        background.spawn(beat::run(weak.clone(), inner.changed.subscribe()));
+        background.spawn(beat::watch(weak, inner.changed.subscribe()));
         Ok(Session { inner })
     }
 
@@ -292,14 +294,28 @@ impl Session {
         self.start(Op::Cancel { seq: acquire.seq() })
     }
 
-    /// Ends the session: its locks are freed, pending appends discarded.
+    /// Ends the session: its locks are freed, pending appends discarded. Dropping the future does not
+    /// stop it.
+    ///
+    /// A close that was sent more than once may hear that the session is gone. That is a success: whether
+    /// the first attempt closed it or it expired, nothing is left of it.
     ///
     /// # Errors
     ///
-    /// [`Error`]. That it had expired is one.
+    /// [`Error`]. That it had expired before anything was asked is one.
     pub async fn close(&self, timeout: Duration) -> Result<(), Error> {
         self.set_keep_alive(false);
-        self.start(Op::Close).wait(timeout).await.map(drop)
+        let call = self.start(Op::Close);
+        let closing = Finish::new(self.clone(), call, timeout, ());
+        match closing.wait().await {
+            Err(Error::Unknown(_)) if !self.is_open() => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// The service is not reached: no more signs of life, so that it ends the session with all it has.
+    pub(crate) fn give_up(&self) {
+        self.inner.expired();
     }
 }
 
@@ -330,6 +346,11 @@ impl Inner {
             let unknown = || Hold::foreign(lock, *token);
             hold.or_insert_with(unknown)
                 .section(|section| section.add(seq));
+        }
+        if let Op::Release { lock, token, .. } = op
+            && let Some(hold) = state.holds.get(&(lock.clone(), *token))
+        {
+            hold.set_releasing();
         }
         seq
     }
@@ -537,9 +558,24 @@ impl Inner {
         self.lock().holds.values().cloned().collect()
     }
 
-    /// When the session itself wants its next sign of life: after a third of its TTL.
+    /// When the session itself wants its next sign of life.
     pub(crate) fn due(&self) -> BootTime {
-        self.lock().kept.after(self.ttl / 3)
+        self.lock().kept.after(Pace::of(self.ttl).renew_after())
+    }
+
+    /// How soon silence is taken for a fault: by the shortest term that a call is about.
+    pub(crate) fn pace(&self, op: &Op) -> Pace {
+        let lease = match op {
+            // Sending it again would cost more than it helps.
+            Op::Append { data, .. } if data.len() > SMALL_BYTES => return Pace::CALM,
+            Op::Acquire { lease_ms, .. } => lease_ms.map(Duration::from_millis),
+            Op::Append { lock, token, .. }
+            | Op::Renew { lock, token }
+            | Op::Release { lock, token, .. }
+            | Op::Abort { lock, token } => self.find(lock, *token).map(|hold| hold.lease()),
+            _ => None,
+        };
+        Pace::of(lease.map_or(self.ttl, |lease| lease.min(self.ttl)))
     }
 
     pub(crate) fn local(&self, deadline: ClusterTime) -> BootTime {

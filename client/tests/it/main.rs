@@ -4,9 +4,11 @@
 //! answers, redirects, silence. `service` is one replica with the real state machine behind it.
 
 mod appends;
+mod certainty;
 mod faces;
 mod leases;
 mod retries;
+mod runtimes;
 mod scripted;
 mod service;
 mod waiting;

@@ -39,6 +39,9 @@ struct Shared {
     started: Instant,
     slot: AtomicU64,
     ttl_ms: AtomicU64,
+    /// What a beat gives a lock; 0 for the session's time.
+    lease_ms: AtomicU64,
+    silent: AtomicBool,
     leads: AtomicBool,
     opens: AtomicBool,
     beats: AtomicBool,
@@ -62,6 +65,8 @@ impl Replica {
             started: Instant::now(),
             slot: AtomicU64::new(10),
             ttl_ms: AtomicU64::new(TTL_MS),
+            lease_ms: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
             leads: AtomicBool::new(true),
             opens: AtomicBool::new(true),
             beats: AtomicBool::new(true),
@@ -111,6 +116,18 @@ impl Replica {
         self.shared
             .ttl_ms
             .store(ttl.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// What beats give to each lock from now on.
+    pub(crate) fn set_lease(&self, lease: Duration) {
+        self.shared
+            .lease_ms
+            .store(lease.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// As a stopped process: connections stay, and nothing is answered any more.
+    pub(crate) fn set_silent(&self) {
+        self.shared.silent.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn set_members(&self, members: &[&Replica]) {
@@ -180,10 +197,14 @@ impl Shared {
 
     fn alive(&self, beat: &statemachine::Beat, held: impl Fn(Token) -> bool) -> Outcome {
         let deadline = self.now().after(self.ttl_ms.load(Ordering::Relaxed));
+        let lease = match self.lease_ms.load(Ordering::Relaxed) {
+            0 => deadline,
+            lease_ms => self.now().after(lease_ms),
+        };
         let lock = |(lock, token): &(String, Token)| LockBeat {
             lock: lock.clone(),
             token: *token,
-            deadline: held(*token).then_some(deadline),
+            deadline: held(*token).then_some(lease),
         };
         let locks = beat.tokens.iter().map(lock).collect();
         let result = Ok(BeatState { deadline, locks });
@@ -253,6 +274,9 @@ async fn read(
 ) {
     while let Ok(body) = receiver.next().await {
         let request = Request::decode(body).expect("sound");
+        if shared.silent.load(Ordering::Relaxed) {
+            continue;
+        }
         let body = shared.by_itself(id, &request);
         let ask = Ask {
             request,

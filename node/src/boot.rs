@@ -150,7 +150,7 @@ pub fn boot(
     now: MonoTime,
 ) -> Result<Booted, Refusal> {
     let (identity, birth) = identity_of(&folder)?;
-    let (writer, recovery) = folder.open_log(config.log.clone())?;
+    let (mut writer, recovery) = folder.open_log(config.log.clone())?;
     check_outcome(&recovery)?;
     let mut files = FileStore::open(disk.clone())?;
 
@@ -161,6 +161,8 @@ pub fn boot(
         files.clear_recheck()?;
     }
     let base_slot = base.state.slot;
+    // A newer snapshot that the replica cannot start from must not outlive the one that it can.
+    writer.distrust_snapshots_above(base_slot.0);
     let chosen = Slot(
         recovery
             .commit_slot
@@ -197,7 +199,9 @@ pub fn boot(
         recovered,
         machine,
         snapshot: Slot(newest),
-        log_bytes: writer.bytes_since(newest),
+        log_bytes: config
+            .snapshots
+            .growth(writer.bytes_since(newest), writer.segments_since(newest)),
     };
     let options = engine_options(config, identity, &birth, recovery.incarnation);
     Ok(Booted {

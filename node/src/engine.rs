@@ -179,7 +179,10 @@ impl Engine {
                 self.absorb(now, out);
             }
             // The core would refuse every command; here those that end or keep up something go on.
-            Input::DiskLow(low) => self.disk_low = low,
+            Input::DiskLow(low) => {
+                self.disk_low = low;
+                self.snapshots.on_low_space(low);
+            }
             Input::Admin(admin) => self.step(now, paxos::Input::Admin(admin), out),
             Input::ShuttingDown => self.on_shutting_down(now, out),
         }

@@ -24,7 +24,7 @@ use std::io;
 
 use bytes::Bytes;
 use statemachine::{FileFact, FileId, FileOp};
-use wal::storage::{SharedDisk, SharedFile};
+use wal::storage::{SharedDisk, SharedFile, is_no_space};
 
 use crate::engine::{FileRead, SnapshotJob};
 
@@ -61,6 +61,17 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
+}
+
+impl FileError {
+    /// Whether only room on the disk is missing.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            FileError::Full { .. } => true,
+            FileError::Failed { source, .. } => is_no_space(source),
+        }
+    }
 }
 
 /// Why a part of a file cannot be read now.
@@ -352,12 +363,12 @@ fn failed(what: &'static str, path: &str) -> impl FnOnce(io::Error) -> FileError
 }
 
 fn written(error: io::Error, what: &'static str, name: &str) -> FileError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::Full {
+    if is_no_space(&error) {
+        return FileError::Full {
             file: name.to_owned(),
-        },
-        _ => failed(what, &path_of(name))(error),
+        };
     }
+    failed(what, &path_of(name))(error)
 }
 
 #[cfg(test)]

@@ -122,12 +122,12 @@ impl Error {
         }
     }
 
-    /// Whether the disk is full.
+    /// Whether the disk is full or the quota used up.
     #[must_use]
     pub fn is_no_space(&self) -> bool {
         match self {
             Error::NoSpace { .. } => true,
-            Error::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Error::Io { source, .. } => crate::storage::is_no_space(source),
             _ => false,
         }
     }

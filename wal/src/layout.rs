@@ -39,6 +39,11 @@ pub(crate) fn spare_path(seq: u64) -> String {
     format!("{WAL}/spare-{seq}.tmp")
 }
 
+/// Whether this is the name of a segment in preparation.
+pub(crate) fn is_spare(name: &str) -> bool {
+    name.starts_with("spare-") && name.ends_with(".tmp")
+}
+
 /// Path of a snapshot.
 #[must_use]
 pub fn snapshot_path(slot: u64) -> String {

@@ -6,6 +6,7 @@
 //! that may have been acknowledged. What the old segment holds is never touched.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -14,10 +15,15 @@ use crate::batch::{BatchFlags, BatchHeader, FoundRecord, stored_bytes};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::index::{Entry, Index};
+use crate::layout::{self, WAL};
 use crate::reader::{Segment, Shared};
 use crate::record::{Lsn, Record};
-use crate::recovery::{Decision, Facts, FoundBatch, Item, Outcome, Place, Recovery};
-use crate::spare::{self, Spare};
+use crate::recovery::{
+    Decision, Facts, FoundBatch, GapKind, Item, Outcome, Place, Recovery, SegmentFacts,
+};
+use crate::segment::{CAPACITY_MAX, SegmentHeader};
+use crate::snapshot;
+use crate::spare::{self, Ready, Spare};
 use crate::storage::{BLOCK_BYTES, LockGuard, SharedDisk};
 use crate::super_store::SuperStore;
 use crate::supers::Supers;
@@ -54,16 +60,22 @@ pub(crate) fn open(
         state,
         place: place(facts, &decision),
         arena: Vec::new(),
+        litter: Vec::new(),
+        trusted: decision.snapshots.iter().copied().collect(),
         lock,
     };
     if serves {
         begin_life(&mut writer)?;
+        clear_litter(&mut writer)?;
         adopt_reserved(&mut writer, facts)?;
         if decision.reuse {
             use_on(&mut writer, facts, &decision)?;
         } else {
             carry_forward(&mut writer, facts, &decision, &carried)?;
         }
+    }
+    if serves {
+        give_back(&writer, facts, &decision);
     }
     let recovery = recovery(&writer, decision);
     Ok((writer, recovery))
@@ -87,8 +99,7 @@ fn recovery(writer: &Writer, decision: Decision) -> Recovery {
 
 /// A new segment must hold all carried batches.
 fn capacity(options: &Options, carried: &[(BatchHeader, Vec<Record>)]) -> u64 {
-    let bytes: u64 = carried.iter().map(|(header, _)| header.padded()).sum();
-    options.capacity().max(bytes + 6 * BLOCK)
+    options.capacity().max(carried_bytes(carried) + 6 * BLOCK)
 }
 
 /// Index and segments as the believed batches tell; carried batches come later, at their new place.
@@ -217,9 +228,39 @@ fn segment_metas(facts: &Facts, decision: &Decision) -> VecDeque<SegmentMeta> {
             base: header.base,
             capacity: header.capacity,
             max_slot,
+            held_bytes: unused_end(found, header).map_or(header.capacity, |unused| unused.start),
         })
     });
     metas.collect()
+}
+
+/// The zeros at the end of a segment, as offsets in its file; without the copy of the header.
+fn unused_end(found: &SegmentFacts, header: &SegmentHeader) -> Option<Range<u64>> {
+    match found.items.last()? {
+        Item::Gap(gap) if gap.kind == GapKind::Zero => {
+            let start = gap.start.0 - header.base.0;
+            let end = (gap.end.0 - header.base.0).min(header.capacity - BLOCK);
+            (start < end).then_some(start..end)
+        }
+        _ => None,
+    }
+}
+
+/// Gives the unused ends of the segments that nobody writes to any more back to the disk. Each start leaves the rest
+/// of a segment behind; without this a replica that crashes again and again would fill the disk with zeros.
+fn give_back(writer: &Writer, facts: &Facts, decision: &Decision) {
+    let active = writer.place.active.as_ref().map(|active| active.seq);
+    for live in &decision.live {
+        let found = &facts.segments[live.segment];
+        let unused = found.header().and_then(|header| unused_end(found, header));
+        if let Some(unused) = unused
+            && Some(found.seq) != active
+            && let Ok(file) = writer.disk.open(&found.path)
+        {
+            // Where the file system cannot do this, the room comes back with the segment.
+            let _ = file.punch(unused.start, unused.end - unused.start);
+        }
+    }
 }
 
 /// Where the chain stands before anything is carried.
@@ -268,22 +309,49 @@ fn begin_life(writer: &mut Writer) -> Result<(), Error> {
     })
 }
 
-/// A reserved file of the right size saves making one.
+/// Removes what a crash left: segments that the superblock no longer counts, and files whose making was never
+/// finished. They take room that the log may need now.
+fn clear_litter(writer: &mut Writer) -> Result<(), Error> {
+    let first = writer.supers.current().first_segment;
+    for entry in writer.disk.list(WAL).map_err(Error::io("list", WAL))? {
+        let old = layout::segment_seq(&entry.name).is_some_and(|seq| seq < first);
+        if old || layout::is_spare(&entry.name) {
+            writer.litter.push(format!("{WAL}/{}", entry.name));
+        }
+    }
+    writer.clear_litter();
+    // What cannot be removed now is tried again by the next snapshot.
+    let _ = snapshot::remove_unfinished(&*writer.disk);
+    Ok(())
+}
+
+/// A reserved file that is large enough saves making one.
 fn adopt_reserved(writer: &mut Writer, facts: &Facts) -> Result<(), Error> {
     let next = writer.segments.back().map_or(1, |segment| segment.seq + 1);
-    let bytes = writer.spare.segment_bytes();
-    let reserved = facts
-        .segments
-        .iter()
-        .find(|s| s.seq == next && s.zero && s.len == bytes);
-    if let Some(found) = reserved {
-        let file = writer
-            .disk
-            .open(&found.path)
-            .map_err(Error::io("open", &found.path))?;
-        writer.spare.adopt(next, file);
+    let least = writer.spare.segment_bytes();
+    if let Some(ready) = reserved(writer, facts, next, least)? {
+        writer.spare.adopt(ready);
     }
     Ok(())
+}
+
+/// The file of zeros that an earlier life prepared as segment `seq`, if it has at least so many bytes.
+fn reserved(writer: &Writer, facts: &Facts, seq: u64, least: u64) -> Result<Option<Ready>, Error> {
+    let fits = |len: u64| (least..=CAPACITY_MAX).contains(&len) && len.is_multiple_of(BLOCK);
+    let found = facts
+        .segments
+        .iter()
+        .find(|s| s.seq == seq && s.zero && fits(s.len));
+    let Some(found) = found else { return Ok(None) };
+    let file = writer
+        .disk
+        .open(&found.path)
+        .map_err(Error::io("open", &found.path))?;
+    Ok(Some(Ready {
+        seq,
+        file,
+        capacity: found.len,
+    }))
 }
 
 /// Goes on in the newest segment: it holds no record, and what it holds was synced before it was read.
@@ -332,26 +400,17 @@ fn carry_forward(
         .last()
         .map_or(0, |live| facts.segments[live.segment].seq);
     let seq = newest + 1;
-    let capacity = writer.spare.segment_bytes();
-    let file = match writer.spare.take(seq) {
+    let ready = match writer.spare.take(seq) {
         Err(Error::NoSpace { .. }) => {
-            // The log must open on a full disk too: fall back to the smallest segment that does.
-            let least = capacity_least(carried);
-            let file = spare::make(&writer.disk, seq, least);
-            let file = file.map_err(|error| match error.is_no_space() {
-                true => Error::NoSpace {
-                    segment_bytes: least,
-                },
-                false => error,
-            })?;
-            writer.enter_segment(seq, file, least);
-            None
+            // The log must open on a full disk too: a smaller reserved segment will do, or else the smallest new one.
+            match reserved(writer, facts, seq, carried_bytes(carried) + 6 * BLOCK)? {
+                Some(ready) => ready,
+                None => smallest(&writer.disk, seq, capacity_least(carried))?,
+            }
         }
-        other => Some(other?),
+        other => other?,
     };
-    if let Some(file) = file {
-        writer.enter_segment(seq, file, capacity);
-    }
+    writer.enter_segment(ready);
     let prev_end = decision.prev_end;
     // The header voids the old tail only if it names the chain before the carried batches.
     let before = writer.place.last.clone();
@@ -369,7 +428,24 @@ fn carry_forward(
     writer.write(&[], BatchFlags::MARKER)
 }
 
+fn smallest(disk: &SharedDisk, seq: u64, capacity: u64) -> Result<Ready, Error> {
+    match spare::make(disk, seq, capacity) {
+        Ok(file) => Ok(Ready {
+            seq,
+            file,
+            capacity,
+        }),
+        Err(error) if error.is_no_space() => Err(Error::NoSpace {
+            segment_bytes: capacity,
+        }),
+        Err(error) => Err(error),
+    }
+}
+
 fn capacity_least(carried: &[(BatchHeader, Vec<Record>)]) -> u64 {
-    let bytes: u64 = carried.iter().map(|(header, _)| header.padded()).sum();
-    (bytes + 64 * BLOCK).max(crate::segment::CAPACITY_MIN)
+    (carried_bytes(carried) + 64 * BLOCK).max(crate::segment::CAPACITY_MIN)
+}
+
+fn carried_bytes(carried: &[(BatchHeader, Vec<Record>)]) -> u64 {
+    carried.iter().map(|(header, _)| header.padded()).sum()
 }

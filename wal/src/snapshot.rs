@@ -64,13 +64,38 @@ pub fn save(
 ) -> Result<SnapshotRef, Error> {
     let tmp = layout::snapshot_tmp_path(header.slot);
     let path = layout::snapshot_path(header.slot);
-    let reference = write::write(disk, &tmp, header, payload)?;
-    disk.rename(&tmp, &path)
-        .map_err(Error::io("rename", &tmp))?;
-    disk.sync_dir(SNAPSHOTS)
-        .map_err(Error::io("sync", SNAPSHOTS))?;
-    verify(disk, &reference)?;
-    Ok(reference)
+    // Only one is written at a time, so whatever is unfinished is what an earlier attempt left.
+    remove_unfinished(disk)?;
+    let saved = write::write(disk, &tmp, header, payload).and_then(|reference| {
+        disk.rename(&tmp, &path)
+            .map_err(Error::io("rename", &tmp))?;
+        disk.sync_dir(SNAPSHOTS)
+            .map_err(Error::io("sync", SNAPSHOTS))?;
+        verify(disk, &reference)?;
+        Ok(reference)
+    });
+    if saved.is_err() {
+        // Gives the room back; the first error is the one to tell.
+        let _ = disk.remove(&tmp);
+    }
+    saved
+}
+
+/// Removes what unfinished writes of snapshots left. What is being received (`.partial`) stays.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn remove_unfinished(disk: &dyn Disk) -> Result<(), Error> {
+    let entries = match disk.list(SNAPSHOTS) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("list", SNAPSHOTS))?,
+    };
+    for entry in entries.iter().filter(|entry| entry.name.ends_with(".tmp")) {
+        let path = format!("{SNAPSHOTS}/{}", entry.name);
+        disk.remove(&path).map_err(Error::io("remove", &path))?;
+    }
+    Ok(())
 }
 
 /// Reads a snapshot; the payload is verified before it is returned.

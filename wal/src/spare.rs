@@ -2,9 +2,13 @@
 //!
 //! Then the append path needs no rename and no folder sync: it writes a header and goes on. A full disk
 //! shows here, while there is still a whole segment to write into, and not in an append.
+//!
+//! The free space is looked at first, then the room is set aside, and only then zeros are written: while the disk is
+//! full, asking again and again must cost next to nothing and must not fill the disk for others.
 
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::layout::{WAL, segment_path, spare_path};
@@ -14,6 +18,12 @@ use crate::storage::{DiskFile, SharedDisk, SharedFile};
 const PIECE_BYTES: u64 = 1 << 20;
 /// Synced after so many pieces, so that the log's own syncs never queue behind a long one.
 const PIECES_PER_SYNC: u64 = 4;
+
+/// Pause after an attempt that the file system refused although it had told enough free space, as with a quota. It
+/// doubles with each such refusal.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(32);
 
 /// Prepares segments and keeps at most one ready; shared with the thread that prepares ahead.
 #[derive(Debug)]
@@ -26,9 +36,27 @@ pub(crate) struct Spare {
 
 #[derive(Debug, Default)]
 struct State {
-    ready: Option<(u64, SharedFile)>,
+    ready: Option<Ready>,
     preparing: bool,
     low: bool,
+    refused: Option<Refused>,
+}
+
+/// A segment file of zeros under its final name.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) seq: u64,
+    pub(crate) file: SharedFile,
+    pub(crate) capacity: u64,
+}
+
+/// The last attempts failed although the file system had told enough free space.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    until: Instant,
+    pause: Duration,
+    /// What the file system told then.
+    free_bytes: u64,
 }
 
 impl Spare {
@@ -57,9 +85,9 @@ impl Spare {
         self.state().low
     }
 
-    /// Notes that a reserved file of the right size was found at open.
-    pub(crate) fn adopt(&self, seq: u64, file: SharedFile) {
-        self.state().ready = Some((seq, file));
+    /// Notes that a reserved file of sufficient size was found at open.
+    pub(crate) fn adopt(&self, ready: Ready) {
+        self.state().ready = Some(ready);
     }
 
     /// Prepares segment `seq` unless it is ready. Another thread that prepares is waited for.
@@ -75,26 +103,40 @@ impl Spare {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if state.ready.as_ref().is_some_and(|(ready, _)| *ready == seq) {
+        if state.ready.as_ref().is_some_and(|ready| ready.seq == seq) {
             return Ok(());
         }
         state.preparing = true;
+        let refused = state.refused;
         drop(state);
-        let made = make(&self.disk, seq, self.segment_bytes);
+        let free_bytes = self.free_bytes();
+        let room = free_bytes >= self.segment_bytes
+            && !refused.is_some_and(|r| r.holds(free_bytes, self.segment_bytes));
+        let made = if room {
+            make(&self.disk, seq, self.segment_bytes)
+        } else {
+            Err(self.no_space())
+        };
         let mut state = self.state();
         state.preparing = false;
         self.changed.notify_all();
         match made {
             Ok(file) => {
                 state.low = false;
-                state.ready = Some((seq, file));
+                state.refused = None;
+                state.ready = Some(Ready {
+                    seq,
+                    file,
+                    capacity: self.segment_bytes,
+                });
                 Ok(())
             }
             Err(error) if error.is_no_space() => {
                 state.low = true;
-                Err(Error::NoSpace {
-                    segment_bytes: self.segment_bytes,
-                })
+                if room {
+                    state.refused = Some(Refused::after(refused, free_bytes));
+                }
+                Err(self.no_space())
             }
             Err(error) => Err(error),
         }
@@ -105,18 +147,45 @@ impl Spare {
     /// # Errors
     ///
     /// As [`Spare::prepare`].
-    pub(crate) fn take(&self, seq: u64) -> Result<SharedFile, Error> {
+    pub(crate) fn take(&self, seq: u64) -> Result<Ready, Error> {
         loop {
             self.prepare(seq)?;
-            let taken = self.state().ready.take().filter(|(ready, _)| *ready == seq);
-            if let Some((_, file)) = taken {
-                return Ok(file);
+            if let Some(taken) = self.state().ready.take_if(|ready| ready.seq == seq) {
+                return Ok(taken);
             }
+        }
+    }
+
+    /// Where the file system does not tell, the attempt has to.
+    fn free_bytes(&self) -> u64 {
+        self.disk.free_bytes().ok().flatten().unwrap_or(u64::MAX)
+    }
+
+    fn no_space(&self) -> Error {
+        Error::NoSpace {
+            segment_bytes: self.segment_bytes,
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refused {
+    fn after(before: Option<Refused>, free_bytes: u64) -> Refused {
+        let pause = before.map_or(PAUSE, |refused| (refused.pause * 2).min(PAUSE_MAX));
+        Refused {
+            until: Instant::now() + pause,
+            pause,
+            free_bytes,
+        }
+    }
+
+    /// Whether another attempt would be refused as well, as far as one can tell: no time has passed, and nobody has freed
+    /// a segment's worth.
+    fn holds(&self, free_bytes: u64, segment_bytes: u64) -> bool {
+        free_bytes < self.free_bytes.saturating_add(segment_bytes) && Instant::now() < self.until
     }
 }
 
@@ -136,9 +205,9 @@ pub(crate) fn make(disk: &SharedDisk, seq: u64, bytes: u64) -> Result<SharedFile
     let file = match filled {
         Ok(file) => file,
         Err(error) => {
-            // Gives the room back; the first error is the one to tell.
+            // Gives the room back; the first error is the one to tell. If the removal is lost in a crash, the next
+            // open or attempt repeats it.
             let _ = disk.remove(&tmp);
-            let _ = disk.sync_dir(WAL);
             return Err(Error::io("fill", &tmp)(error));
         }
     };
@@ -149,11 +218,19 @@ pub(crate) fn make(disk: &SharedDisk, seq: u64, bytes: u64) -> Result<SharedFile
 }
 
 fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
-    match file.write_zeroes(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(file, bytes)?,
-        other => other?,
+    if_supported(file.reserve(bytes))?;
+    if !if_supported(file.write_zeroes(bytes))? {
+        write_zeros(file, bytes)?;
     }
     file.sync()
+}
+
+/// Whether the file system can do it.
+fn if_supported(done: io::Result<()>) -> io::Result<bool> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+        other => other.map(|()| true),
+    }
 }
 
 fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {

@@ -39,6 +39,15 @@ pub type SharedDisk = Arc<dyn Disk>;
 /// An open file, shared by its readers and its one writer.
 pub type SharedFile = Arc<dyn DiskFile>;
 
+/// Whether an error says that there is no room: the disk is full, or the quota used up.
+#[must_use]
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// One name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DirEntry {
@@ -118,6 +127,15 @@ pub trait Disk: Send + Sync + Debug {
     /// `WouldBlock` if another holds it.
     fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>>;
 
+    /// Bytes that files in this folder may still grow by; `None` if the file system does not tell. A quota may allow less.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the disk says.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// How many threads may usefully read at once: 1 in memory, so that a simulation stays deterministic.
     fn read_threads(&self) -> usize {
         1
@@ -188,6 +206,28 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Whatever the disk says.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
+    }
+
+    /// Sets room aside for the first `len` bytes and writes nothing, so that a full disk shows before any byte is
+    /// written. The bytes read as zeros.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where the file system cannot; `StorageFull` or `QuotaExceeded` if there is no room.
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        let _ = len;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives the room of `len` bytes from `offset` on back to the disk. The length of the file stays, the bytes read as
+    /// zeros: call it only for bytes that are zeros already. Not durable.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where the file system cannot.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Makes `len` bytes of written zeros by a short cut of the file system.

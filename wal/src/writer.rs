@@ -3,7 +3,7 @@
 //! The simulator drives this directly; the server wraps it in [`crate::Log`]. After the first failed
 //! write or sync nothing is retried and every later call fails: nobody knows what the disk holds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::index::{Entry, SLOT_JUMP_MAX};
 use crate::reader::{Reader, Segment, Shared};
 use crate::record::{Lsn, PAYLOAD_BYTES_MAX, Record, RecordKind, StoredEntry};
 use crate::segment::{CAPACITY_MAX, CAPACITY_MIN};
+use crate::snapshot::SnapshotRef;
 use crate::spare::Spare;
 use crate::storage::{BLOCK_BYTES, LockGuard, SharedDisk};
 use crate::superblock::PEERS_BYTES_MAX;
@@ -66,6 +67,10 @@ pub struct Writer {
     pub(crate) state: State,
     pub(crate) place: WritePlace,
     pub(crate) arena: Vec<u8>,
+    /// Files that nothing counts any more and that are still to be removed.
+    pub(crate) litter: Vec<String>,
+    /// The snapshots that were verified whole by this process: only they may make older ones superfluous.
+    pub(crate) trusted: BTreeSet<SnapshotRef>,
     /// Held until the writer goes.
     pub(crate) lock: Box<dyn LockGuard>,
 }
@@ -87,6 +92,8 @@ pub(crate) struct SegmentMeta {
     pub(crate) capacity: u64,
     /// Highest slot of an entry in it.
     pub(crate) max_slot: u64,
+    /// Bytes of the disk that it takes: all of its capacity, unless its unused end was given back.
+    pub(crate) held_bytes: u64,
 }
 
 /// Where the next batch goes and what it follows.
@@ -292,24 +299,40 @@ impl Writer {
         self.shared.index().last()
     }
 
-    /// Bytes of log from the record of `slot` to the end; all of it if the slot is gone.
+    /// Bytes of log from the record of `slot` to the end, as they lie on the disk; all of it if the slot is gone.
     #[must_use]
     pub fn bytes_since(&self, slot: u64) -> u64 {
         match self.shared.index().get(slot) {
-            Some(entry) => self.place.next.0.saturating_sub(entry.lsn.0),
+            Some(entry) => self.bytes_from(entry.lsn),
             None if slot > self.last_slot() => 0,
             None => self.log_bytes(),
         }
     }
 
-    /// Bytes of log from the first segment kept to the end.
+    /// Number of segments that were begun after the one that holds `slot`; all of them if the slot is gone.
+    #[must_use]
+    pub fn segments_since(&self, slot: u64) -> u64 {
+        let from = match self.shared.index().get(slot) {
+            Some(entry) => entry.lsn,
+            None if slot > self.last_slot() => return 0,
+            None => Lsn(0),
+        };
+        let later = self.segments.iter().filter(|segment| segment.base > from);
+        later.count() as u64
+    }
+
+    /// Bytes of log from the first segment kept to the end, as they lie on the disk.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
-        let base = self
-            .segments
-            .front()
-            .map_or(self.place.next, |segment| segment.base);
-        self.place.next.0.saturating_sub(base.0)
+        self.bytes_from(Lsn(0))
+    }
+
+    fn bytes_from(&self, from: Lsn) -> u64 {
+        let in_use = |segment: &SegmentMeta| {
+            let end = (segment.base.0 + segment.held_bytes).min(self.place.next.0);
+            end.saturating_sub(from.max(segment.base).0)
+        };
+        self.segments.iter().map(in_use).sum()
     }
 
     /// Where the next batch goes: everything below is durable.

@@ -30,6 +30,7 @@ pub(super) fn inspection(
     let listed = disk.list("files").map_err(|error| Refusal {
         exit: 6,
         message: format!("cannot list the folder files: {error}"),
+        no_space: false,
     })?;
     let total: u64 = listed.iter().map(|entry| entry.len).sum();
     let all = total <= at_once_bytes || files.is_recheck_due()?;

@@ -16,12 +16,18 @@ pub struct Refusal {
     pub exit: u8,
     /// What is wrong, where, and what to do.
     pub message: String,
+    /// Whether only room on the disk is missing: the same start succeeds once there is some.
+    pub no_space: bool,
 }
 
 impl Refusal {
     /// Something stored is damaged.
     pub fn damaged(message: String) -> Refusal {
-        Refusal { exit: 5, message }
+        Refusal {
+            exit: 5,
+            message,
+            no_space: false,
+        }
     }
 
     pub(super) fn of_log(recovery: &Recovery) -> Refusal {
@@ -34,6 +40,7 @@ impl Refusal {
         Refusal {
             exit: if foreign { 4 } else { 5 },
             message,
+            no_space: false,
         }
     }
 }
@@ -52,6 +59,7 @@ impl From<wal::Error> for Refusal {
         Refusal {
             exit,
             message: with_cause(&error),
+            no_space: error.is_no_space(),
         }
     }
 }
@@ -67,6 +75,7 @@ impl From<FileError> for Refusal {
         Refusal {
             exit: 6,
             message: with_cause(&error),
+            no_space: error.is_no_space(),
         }
     }
 }

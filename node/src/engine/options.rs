@@ -51,9 +51,28 @@ impl Default for Limits {
 pub struct SnapshotPolicy {
     /// Once the log has grown by this many bytes since the last one.
     pub log_bytes: u64,
-    /// Then at the next slot that is a multiple of this, so that replicas make comparable ones.
+    /// Then at the next slot that is a multiple of this, so that replicas make comparable ones; at any slot once the
+    /// log has grown by an eighth more.
     pub slot_multiple: u64,
 }
+
+impl SnapshotPolicy {
+    /// Growth of the log from which on any slot will do.
+    pub(super) fn overdue_bytes(&self) -> u64 {
+        let grace = (self.log_bytes / 8).max(OVERDUE_BYTES_MIN);
+        self.log_bytes.saturating_add(grace)
+    }
+
+    /// What `segments` begun segments and `bytes` in them count for. Each start begins a segment, however little is
+    /// written to it, and the next start has to read it: after nine starts a snapshot is taken.
+    pub(crate) fn growth(&self, bytes: u64, segments: u64) -> u64 {
+        let each = (self.log_bytes / 8).max(OVERDUE_BYTES_MIN);
+        bytes.max(segments.saturating_mul(each))
+    }
+}
+
+/// The least growth beyond [`SnapshotPolicy::log_bytes`] that makes a snapshot overdue.
+const OVERDUE_BYTES_MIN: u64 = 1 << 20;
 
 impl Default for SnapshotPolicy {
     fn default() -> SnapshotPolicy {

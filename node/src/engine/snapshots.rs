@@ -8,7 +8,9 @@
 //! replay that starts there moves time exactly as a replay from the first slot would.
 //!
 //! A snapshot is due once the log has grown enough, at the next slot that is a multiple of a fixed
-//! number: so two replicas' snapshots of one slot can be compared, byte by byte. It is handed out only
+//! number: so two replicas' snapshots of one slot can be compared, byte by byte. If that slot is long in coming, because
+//! commands are large or the replica is restarted again and again, any slot will do: what bounds the log is bytes. The
+//! same holds while the disk is nearly full, where a snapshot lets the log go. It is handed out only
 //! when the log is durable through its slot (P13 of the replication design): a snapshot beyond the
 //! durable log would leave a hole between the two.
 
@@ -107,7 +109,12 @@ pub(super) struct Snapshots {
     held: Option<SnapshotJob>,
     /// Handed out and neither saved nor failed.
     running: bool,
+    /// Snapshots still to be taken at once because space is low.
+    urgent: u32,
 }
+
+/// The log is kept from the older of two snapshots on, so it takes two to let go of what there is.
+const URGENT_WHEN_LOW: u32 = 2;
 
 impl Snapshots {
     pub(super) fn new(policy: SnapshotPolicy, grown: u64) -> Snapshots {
@@ -116,6 +123,7 @@ impl Snapshots {
             grown,
             held: None,
             running: false,
+            urgent: 0,
         }
     }
 
@@ -134,10 +142,15 @@ impl Snapshots {
     pub(super) fn on_applied(&mut self, slot: Slot, machine: &Machine, clock: &ClusterClock) {
         let due = self.grown >= self.policy.log_bytes
             && slot.0.is_multiple_of(self.policy.slot_multiple.max(1));
-        if !due || self.running || self.held.is_some() {
+        let urgent = self.urgent > 0 && self.grown > 0;
+        if !(due || urgent || self.grown >= self.policy.overdue_bytes()) {
+            return;
+        }
+        if self.running || self.held.is_some() {
             return;
         }
         self.grown = 0;
+        self.urgent = self.urgent.saturating_sub(1);
         self.held = Some(SnapshotJob {
             slot,
             machine: machine.clone(),
@@ -150,6 +163,11 @@ impl Snapshots {
         let job = self.held.take_if(|job| job.slot <= settled)?;
         self.running = true;
         Some(job)
+    }
+
+    /// Space for the log has become low, or no longer is.
+    pub(super) fn on_low_space(&mut self, low: bool) {
+        self.urgent = if low { URGENT_WHEN_LOW } else { 0 };
     }
 
     pub(super) fn on_saved(&mut self) {

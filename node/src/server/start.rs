@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use paxos::{MonoTime, NodeId};
 use statemachine::Settings;
@@ -28,6 +29,11 @@ use crate::server::reactor::{Pace, Reactor};
 use crate::server::snapshots::Snapshots;
 use crate::server::standing::Standing;
 use crate::server::wal_bridge::WalBridge;
+
+/// Pause between two attempts to start on a full disk. Each counts as a start of its own.
+const FULL_PAUSE: Duration = Duration::from_secs(2);
+/// How often the log says that the start waits.
+const FULL_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// A replica that accepts clients.
 pub(crate) struct Replica {
@@ -162,18 +168,37 @@ fn speaker(config: &ServeConfig, folder: &Folder, addresses: &Addresses) -> Spea
     }
 }
 
+/// Boots; on a full disk again and again, until there is room.
 async fn boot(
     config: &ServeConfig,
-    folder: Folder,
+    mut folder: Folder,
     disk: SharedDisk,
     now: MonoTime,
 ) -> Result<Booted, Failure> {
-    let settings = boot_config(config);
-    let booting = tokio::task::spawn_blocking(move || boot::boot(folder, disk, &settings, now));
-    let booted = booting
-        .await
-        .map_err(|e| Failure::new(Exit::Other, format!("the boot ended early: {e}")))?;
-    booted.map_err(|refusal| refused(config, &refusal))
+    let mut told = None;
+    loop {
+        let (theirs, settings) = (disk.clone(), boot_config(config));
+        let booting =
+            tokio::task::spawn_blocking(move || boot::boot(folder, theirs, &settings, now));
+        let booted = booting
+            .await
+            .map_err(|e| Failure::new(Exit::Other, format!("the boot ended early: {e}")))?;
+        let refusal = match booted {
+            Err(refusal) if refusal.no_space => refusal,
+            other => return other.map_err(|refusal| refused(config, &refusal)),
+        };
+        if told.is_none_or(|told: Instant| told.elapsed() >= FULL_TOLD_EVERY) {
+            told = Some(Instant::now());
+            tracing::warn!(
+                data = %config.data.display(),
+                %refusal,
+                "the disk is full: the start waits until there is room"
+            );
+        }
+        tokio::time::sleep(FULL_PAUSE).await;
+        folder = boot::open_folder(disk.clone(), NodeId(config.id), Environment::of_machine())
+            .map_err(|refusal| refused(config, &refusal))?;
+    }
 }
 
 fn boot_config(config: &ServeConfig) -> BootConfig {

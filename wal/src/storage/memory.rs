@@ -300,6 +300,10 @@ impl Disk for MemDisk {
         self.state().sync_dir(dir)
     }
 
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(self.state().room_bytes)
+    }
+
     fn lock(&self, path: &str) -> io::Result<Box<dyn LockGuard>> {
         if !self.exists(path)? {
             self.create(path)?;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{DirEntry, Disk, DiskFile, LockGuard, Map, SharedFile};
+use super::{DirEntry, Disk, DiskFile, LockGuard, Map, SharedFile, is_no_space};
 
 /// A folder of the machine's file system.
 #[derive(Clone, Debug)]
@@ -45,7 +45,15 @@ impl RealDisk {
     /// Whatever `mkdir` says.
     pub fn create_root(root: impl Into<PathBuf>) -> io::Result<RealDisk> {
         let root = root.into();
+        let missing = root
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .count();
         std::fs::create_dir_all(&root)?;
+        // The folder's own name must survive a power cut too, and so must those made on the way to it.
+        for folder in root.ancestors().skip(1).take(missing.max(1)) {
+            sync_folder(folder, missing > 0)?;
+        }
         Ok(RealDisk::at(root))
     }
 
@@ -84,6 +92,19 @@ impl RealDisk {
             file,
             durable_writes: self.durable_writes.clone(),
         })
+    }
+}
+
+/// Makes the names in `folder` durable. If nothing was made in it just now (`made`), a folder that this user may
+/// not read is left to whoever made what is in it.
+fn sync_folder(folder: &Path, made: bool) -> io::Result<()> {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(_) if !made => Ok(()),
+        other => other,
     }
 }
 
@@ -159,6 +180,11 @@ impl Disk for RealDisk {
             .open(self.path(path)?)?;
         retry(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive))?;
         Ok(Box::new(FileLock { _file: file }))
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
     fn read_threads(&self) -> usize {
@@ -244,12 +270,17 @@ impl DiskFile for RealFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.allocate(FallocateFlags::empty(), 0, len)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.allocate(flags, offset, len)
+    }
+
     fn write_zeroes(&self, len: u64) -> io::Result<()> {
-        match retry(|| rustix::fs::fallocate(&self.file, WRITE_ZEROES, 0, len)) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
-            Err(_) => Err(io::ErrorKind::Unsupported.into()),
-            Ok(()) => Ok(()),
-        }
+        self.allocate(WRITE_ZEROES, 0, len)
     }
 
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
@@ -260,6 +291,16 @@ impl DiskFile for RealFile {
     fn drop_cache(&self, offset: u64, len: u64) {
         // Advice only: where it is refused, carry-forward still rewrites what matters.
         let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::DontNeed);
+    }
+}
+
+impl RealFile {
+    /// Any error but a full disk means that the file system cannot do it.
+    fn allocate(&self, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<()> {
+        match retry(|| rustix::fs::fallocate(&self.file, flags, offset, len)) {
+            Err(error) if !is_no_space(&error) => Err(io::ErrorKind::Unsupported.into()),
+            other => other,
+        }
     }
 }
 

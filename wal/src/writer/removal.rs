@@ -1,5 +1,7 @@
 //! Snapshots make old segments superfluous: naming snapshots, removing the prefix of the log.
 
+use std::io;
+
 use super::Writer;
 use crate::error::Error;
 use crate::snapshot::{self, SnapshotRef};
@@ -20,40 +22,47 @@ pub struct Removed {
 }
 
 impl Writer {
-    /// Names a saved and verified snapshot in the superblock, then removes those older than the two newest.
+    /// Names a saved and verified snapshot in the superblock, then removes those older than the two newest good ones.
     /// Durable on return. The record that marks it comes next, by [`Writer::commit`].
+    ///
+    /// One that recovery found damaged never becomes the previous one: it would be kept in place of a good one.
     ///
     /// # Errors
     ///
     /// As [`Writer::commit`].
     pub fn snapshot_saved(&mut self, snapshot: SnapshotRef) -> Result<(), Error> {
         self.check(&[])?;
+        self.trusted.retain(|other| other.slot != snapshot.slot);
+        self.trusted.insert(snapshot);
+        let newest = self.trusted.last().copied();
+        let previous = newest.and_then(|newest| {
+            let older = |other: &&SnapshotRef| other.slot < newest.slot;
+            self.trusted.iter().rev().find(older).copied()
+        });
         let advance = self.advance();
         let updated = self.supers.finish().and_then(|()| {
             self.supers.update(|block| {
-                match block.snapshot {
-                    Some(old) if old.slot > snapshot.slot => return,
-                    Some(old) if old.slot < snapshot.slot => block.previous_snapshot = Some(old),
-                    _ => {}
-                }
-                block.snapshot = Some(snapshot);
+                block.snapshot = newest;
+                block.previous_snapshot = previous;
                 block.durable_hint = block.durable_hint.max(advance.durable);
                 block.max_slot_ever = block.max_slot_ever.max(advance.max_slot_ever);
                 block.max_ballot_ever = block.max_ballot_ever.max(advance.max_ballot_ever);
             })
         });
         self.poison_on(updated)?;
-        let block = self.supers.current();
-        let kept: Vec<SnapshotRef> = block
-            .snapshot
-            .into_iter()
-            .chain(block.previous_snapshot)
-            .collect();
+        let kept: Vec<SnapshotRef> = newest.into_iter().chain(previous).collect();
+        self.trusted.retain(|trusted| kept.contains(trusted));
         // The two newest are safe; what is left over is tried again next time.
         if kept.len() == 2 {
             let _ = snapshot::prune(&*self.disk, &kept);
         }
         Ok(())
+    }
+
+    /// Takes the snapshots above `slot` for damaged from now on: the replica could not start from them. The next
+    /// [`Writer::snapshot_saved`] keeps an older one in their place.
+    pub fn distrust_snapshots_above(&mut self, slot: u64) {
+        self.trusted.retain(|snapshot| snapshot.slot <= slot);
     }
 
     /// Removes the oldest segments that hold nothing above the older of the two kept snapshots.
@@ -100,12 +109,13 @@ impl Writer {
                 }
                 removed.left_behind = true;
             }
-            kept_bytes -= segment.capacity;
-            removed.bytes += segment.capacity;
+            kept_bytes = kept_bytes.saturating_sub(segment.held_bytes);
+            removed.bytes += segment.held_bytes;
             removed_slot = removed_slot.max(segment.max_slot);
             paths.push(segment.path.clone());
         }
         if paths.is_empty() {
+            self.clear_litter();
             return Ok(removed);
         }
         let first_segment = self.segments[paths.len()].seq;
@@ -121,12 +131,21 @@ impl Writer {
         self.shared.drop_segments_before(first_segment);
         removed.segments = paths.len() as u64;
         removed.first_slot = removed_slot + 1;
-        // Oldest first, so that what a crash leaves is still one piece; the superblock no longer counts them.
-        let gone = paths
-            .iter()
-            .try_for_each(|path| self.disk.remove(path))
-            .and_then(|()| self.disk.sync_dir(crate::layout::WAL));
-        self.poison_on(gone.map_err(Error::io("remove", paths[0].clone())))?;
+        self.litter.extend(paths);
+        self.clear_litter();
         Ok(removed)
+    }
+
+    /// Removes what nothing counts any more, oldest first. What the disk refuses to remove harms nobody, so it is
+    /// tried again with the next removal and at the next open.
+    pub(crate) fn clear_litter(&mut self) {
+        let before = self.litter.len();
+        self.litter.retain(|path| match self.disk.remove(path) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        });
+        if self.litter.len() < before {
+            let _ = self.disk.sync_dir(crate::layout::WAL);
+        }
     }
 }

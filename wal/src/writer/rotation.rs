@@ -8,14 +8,14 @@ use crate::error::Error;
 use crate::reader::Segment;
 use crate::record::Lsn;
 use crate::segment::{FORMAT_MAJOR, FORMAT_MINOR, SegmentHeader};
-use crate::storage::SharedFile;
+use crate::spare::Ready;
 
 impl Writer {
     /// Seals the active segment and begins the next: two flushes, no rename, no folder sync.
     pub(super) fn rotate(&mut self) -> Result<(), Error> {
         let seq = self.next_seq();
         // First, because this may fail for want of room, and then nothing has happened.
-        let file = match self.spare.take(seq) {
+        let ready = match self.spare.take(seq) {
             Err(error @ Error::NoSpace { .. }) => return Err(error),
             other => self.poison_on(other)?,
         };
@@ -23,15 +23,19 @@ impl Writer {
             self.write(&[], BatchFlags::SEAL)?;
         }
         let prev_end = self.place.next;
-        let capacity = self.spare.segment_bytes();
-        self.enter_segment(seq, file, capacity);
+        self.enter_segment(ready);
         self.write_segment_header(prev_end)?;
         let begun = self.supers.begin(self.advance());
         self.poison_on(begun)
     }
 
-    /// Makes `file` the active segment, in memory.
-    pub(crate) fn enter_segment(&mut self, seq: u64, file: SharedFile, capacity: u64) {
+    /// Makes a prepared file the active segment, in memory.
+    pub(crate) fn enter_segment(&mut self, ready: Ready) {
+        let Ready {
+            seq,
+            file,
+            capacity,
+        } = ready;
         let base = self
             .segments
             .back()
@@ -55,6 +59,7 @@ impl Writer {
             base,
             capacity,
             max_slot: 0,
+            held_bytes: capacity,
         });
         self.place.active = Some(segment);
         self.place.next = Lsn(base.0 + BLOCK);

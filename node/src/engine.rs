@@ -327,9 +327,11 @@ impl Engine {
         out.role = Some(change);
     }
 
-    /// The first leader of all has its settings chosen before any command.
+    /// The first leader of all has its settings chosen before any command, and the first leader of a
+    /// newer program the newer rules.
     fn start_leading(&mut self, out: &mut Output) {
-        if self.machine.settings().is_none() {
+        let rules = self.machine.settings().map_or(0, |agreed| agreed.rules);
+        if rules < self.options.settings.rules {
             let payload = Bytes::from(self.options.settings.encode());
             let id = self.requests.propose(Carried::Own);
             self.batch.insert(

@@ -4,7 +4,7 @@
 //! maps and indexes, plus the length of its strings and data. Whoever changes a weight changes
 //! which commands are refused as `full`, and so the format of the log: these are part of it.
 
-use crate::{NotHeldWhy, Outcome, Refusal};
+use crate::{Fate, NotHeldWhy, Outcome, Refusal};
 
 /// A session.
 pub(crate) const SESSION_BYTES: u64 = 512;
@@ -23,6 +23,21 @@ pub(crate) const FILE_BYTES: u64 = 256;
 /// A grant that a session remembers to have lost.
 pub(crate) const LOST_BYTES: u64 = 48;
 
+/// A grant that the state remembers the end of.
+pub(crate) const ENDED_BYTES: u64 = 96;
+
+/// The weight of a grant that the state remembers the end of.
+pub(crate) fn fate_cost(fate: &Fate) -> u64 {
+    let lengths = match fate {
+        Fate::Done {
+            lengths: Some(lengths),
+            ..
+        } => lengths_strings(lengths),
+        _ => 0,
+    };
+    ENDED_BYTES + lengths as u64
+}
+
 /// The weight of a remembered answer.
 pub(crate) fn answer_cost(outcome: &Outcome) -> u64 {
     ANSWER_BYTES + outcome_strings(outcome) as u64
@@ -35,14 +50,18 @@ pub(crate) fn lost_cost(why: &NotHeldWhy) -> u64 {
 
 fn outcome_strings(outcome: &Outcome) -> usize {
     match outcome {
-        Outcome::Released { lengths, .. } => lengths
-            .iter()
-            .map(|(name, _)| name.len() + size_of::<(String, u64)>())
-            .sum(),
+        Outcome::Released { lengths, .. } => lengths_strings(lengths),
         Outcome::Created { guard, .. } => guard.len(),
         Outcome::Refused(refusal) => refusal_strings(refusal),
         _ => 0,
     }
+}
+
+fn lengths_strings(lengths: &[(String, u64)]) -> usize {
+    lengths
+        .iter()
+        .map(|(name, _)| name.len() + size_of::<(String, u64)>())
+        .sum()
 }
 
 fn refusal_strings(refusal: &Refusal) -> usize {

@@ -16,7 +16,8 @@ use bincode::config::{Config, Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The version that this code writes, and the only one it reads.
+/// The version of commands, outcomes, queries and answers. Settings and snapshots have versions of
+/// their own, which follow the rules of the state machine.
 pub const VERSION: u8 = 1;
 
 /// Bytes that any one encoded value may have: as much as a frame on the wire can carry.
@@ -29,10 +30,12 @@ pub enum DecodeError {
     #[error("no bytes to decode")]
     Empty,
     /// They were written by another version.
-    #[error("unknown format version {found}, this program knows {VERSION}")]
+    #[error("unknown format version {found}, the newest that this program knows is {newest}")]
     Version {
         /// The version byte.
         found: u8,
+        /// The newest version that this program reads.
+        newest: u8,
     },
     /// They are more than any value can have.
     #[error("{bytes} bytes are more than {ENCODED_BYTES_MAX}")]
@@ -63,10 +66,20 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
     if version != VERSION {
-        return Err(DecodeError::Version { found: version });
+        return Err(DecodeError::Version {
+            found: version,
+            newest: VERSION,
+        });
     }
-    if bytes.len() > ENCODED_BYTES_MAX {
-        return Err(DecodeError::TooLong { bytes: bytes.len() });
+    decode_body(body)
+}
+
+/// Reads a value that has no version byte and takes up all of `body`.
+pub(crate) fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
+    if body.len() >= ENCODED_BYTES_MAX {
+        return Err(DecodeError::TooLong {
+            bytes: body.len() + 1,
+        });
     }
     let (value, used) = decode_prefix(body)?;
     if used < body.len() {

@@ -36,6 +36,15 @@ pub enum Command {
         /// What to do.
         op: Op,
     },
+    /// Asks how a grant ended, and ends it if it has not: for a client that does not know whether
+    /// its release was applied, and whose session may be gone. May run twice. Answer:
+    /// [`Outcome::Settled`](crate::Outcome::Settled).
+    Settle {
+        /// The lock of the grant.
+        lock: String,
+        /// The grant.
+        token: Token,
+    },
 }
 
 /// A session's sign of life.

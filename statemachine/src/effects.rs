@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Event, FileId, Outcome, Seq, SessionId};
+use crate::{Event, FileId, Outcome, Seq, SessionId, Token};
 
 /// Everything that one slot brought about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum ReplyTo {
     Beats,
     /// A numbered command of a session.
     Command(SessionId, Seq),
+    /// A `settle`, by the grant that it names.
+    Settle(Token),
 }
 
 /// One change of a file.

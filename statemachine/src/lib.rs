@@ -53,7 +53,7 @@
 //! - what goes in and comes out: `id`, `name`, `settings`, `command`, `outcome`, `refusal`,
 //!   `query`, `effects`, `event`, `codec`
 //! - what is kept: `session` with `dedup`, `lock` with `queue` and `section`, `file`, `deadline`,
-//!   `budget`, and `state`, which keeps all of it in step
+//!   `ended`, `budget`, and `state`, which keeps all of it in step
 //! - what changes it: `machine`, the door, and `apply`, one file for each family of commands
 //! - what looks at it: `answer`, `snapshot`
 
@@ -65,6 +65,7 @@ mod command;
 mod deadline;
 mod dedup;
 mod effects;
+mod ended;
 mod event;
 mod file;
 mod id;
@@ -88,7 +89,7 @@ pub use event::{Event, LeftQueueWhy, LostWhy};
 pub use id::{ClusterTime, FileId, Seq, SessionId, Slot, Token};
 pub use machine::{Applied, At, Machine};
 pub use name::{NAME_BYTES_MAX, file_name_fault, lock_name_fault};
-pub use outcome::{BeatAnswer, BeatState, LockBeat, Outcome, SessionExpired};
+pub use outcome::{BeatAnswer, BeatState, Fate, LockBeat, Outcome, SessionExpired};
 pub use query::{
     Answer, FileFact, HolderFact, LockLine, LockStatus, PAGE_MAX, Page, Query, READ_BYTES_MAX,
     SessionFact, WaiterFact,

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::apply::numbered::{self, Caller};
-use crate::apply::{Step, expiry, presence, start};
+use crate::apply::{Step, expiry, hold, presence, start};
 use crate::state::State;
 use crate::{
     Answer, ClusterTime, Command, DecodeError, Effects, Event, FileFact, Query, Seq, SessionId,
@@ -28,7 +28,7 @@ pub enum Applied<'a> {
     Command(Command),
     /// The bytes of one. What cannot be read changes nothing but the time.
     Encoded(&'a [u8]),
-    /// The cluster's settings. Only the first ones count.
+    /// The cluster's settings. Only the first ones count, and later ones for newer rules.
     Settings(Settings),
     /// A new leader's first entry, one that counts.
     LeaderStart {
@@ -182,5 +182,6 @@ fn run(state: &mut State, step: &mut Step, command: Command) {
         } => {
             numbered::run(state, step, Caller { session, seq }, &done, op);
         }
+        Command::Settle { lock, token } => hold::settle(state, step, &lock, token),
     }
 }

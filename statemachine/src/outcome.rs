@@ -71,6 +71,27 @@ pub enum Outcome {
     ForceReleased,
     /// The command changed nothing, for this reason.
     Refused(Refusal),
+    /// To `settle`.
+    Settled {
+        /// What became of the section.
+        fate: Fate,
+    },
+}
+
+/// How a grant ended, as far as the state remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It was released: its section is applied.
+    Done {
+        /// The slot in which it was.
+        slot: Slot,
+        /// The new length of each file appended to, by name; absent if there were too many to keep.
+        lengths: Option<Vec<(String, u64)>>,
+    },
+    /// It ended in another way: nothing of its section was applied, and nothing ever will be.
+    Never,
+    /// The state does not remember the grant: it may have ended long ago, or never been given.
+    Unknown,
 }
 
 /// What one beat of a `keep_alive` came to.

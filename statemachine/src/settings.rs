@@ -10,6 +10,8 @@ use crate::{DecodeError, codec};
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
+/// The newest version of the encoding.
+const VERSION_NEWEST: u8 = 2;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The agreed settings of a cluster. [`Settings::default`] has the documented values.
@@ -47,6 +49,29 @@ pub struct Settings {
     pub in_flight_max: u64,
     /// Bytes of the whole state, by the accounting of this crate.
     pub state_bytes_max: u64,
+    /// The version of the state machine's rules, [`Settings::RULES`] in a new cluster.
+    ///
+    /// Entries that were chosen under older rules are replayed by those, so that replicas which
+    /// restart from different snapshots agree. The rules change by an entry: settings with a higher
+    /// version, which the first leader of a newer program proposes. Only this and the fields below
+    /// follow such an entry; the cluster keeps its other settings.
+    #[serde(skip, default = "first_rules")]
+    pub rules: u32,
+    /// Sessions, waits and leases that one slot clears away once they have ended. The rest follows in
+    /// the next slots.
+    #[serde(skip, default = "no_limit")]
+    pub endings_max: u64,
+    /// Grants of which the state remembers how they ended, for `settle`.
+    #[serde(skip)]
+    pub tokens_max: u64,
+}
+
+fn first_rules() -> u32 {
+    1
+}
+
+fn no_limit() -> u64 {
+    u64::MAX
 }
 
 impl Default for Settings {
@@ -68,6 +93,9 @@ impl Default for Settings {
             sessions_max: 1_000_000,
             in_flight_max: 1_024,
             state_bytes_max: GIB,
+            rules: Settings::RULES,
+            endings_max: 4_096,
+            tokens_max: 65_536,
         }
     }
 }
@@ -76,10 +104,61 @@ impl Settings {
     /// Files that a cluster may start with.
     pub const FILES_MAX: u32 = 100_000;
 
+    /// The newest version of the rules.
+    pub const RULES: u32 = 2;
+
+    /// The documented settings under the first version of the rules, those in force until a cluster
+    /// has agreed on its own.
+    #[must_use]
+    pub fn of_first_rules() -> Settings {
+        Settings {
+            rules: first_rules(),
+            endings_max: no_limit(),
+            tokens_max: 0,
+            ..Settings::default()
+        }
+    }
+
+    /// These settings under the rules of `other`, with the limits that those rules added.
+    #[must_use]
+    pub fn under_rules_of(self, other: &Settings) -> Settings {
+        Settings {
+            rules: other.rules,
+            endings_max: other.endings_max,
+            tokens_max: other.tokens_max,
+            ..self
+        }
+    }
+
     /// The bytes of the settings, the payload of their log entry.
+    ///
+    /// ```text
+    /// | version = 1 | settings |
+    /// | version = 2 | settings | rules u32 | endings_max u64 | tokens_max u64 |
+    /// ```
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
+        let mut out = vec![if self.rules == 1 { 1 } else { VERSION_NEWEST }];
+        codec::encode_into(self, &mut out);
+        if self.rules > 1 {
+            codec::encode_into(&self.added(), &mut out);
+        }
+        out
+    }
+
+    /// What version 2 added: rules, `endings_max`, `tokens_max`.
+    pub(crate) fn added(&self) -> (u32, u64, u64) {
+        (self.rules, self.endings_max, self.tokens_max)
+    }
+
+    /// Fills in what [`Settings::added`] gave.
+    pub(crate) fn with_added(self, (rules, endings_max, tokens_max): (u32, u64, u64)) -> Settings {
+        Settings {
+            rules,
+            endings_max,
+            tokens_max,
+            ..self
+        }
     }
 
     /// Reads settings back and checks them.
@@ -89,7 +168,22 @@ impl Settings {
     /// Fails on an unknown version, on bytes that are no settings, on bytes left over, and on
     /// settings that [`Settings::check`] refuses.
     pub fn decode(bytes: &[u8]) -> Result<Settings, DecodeError> {
-        let settings: Settings = codec::decode(bytes)?;
+        let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+        let settings: Settings = match version {
+            1 => codec::decode_body(body)?,
+            VERSION_NEWEST => {
+                let (settings, added): (Settings, _) = codec::decode_body(body)?;
+                settings.with_added(added)
+            }
+            found => {
+                let newest = VERSION_NEWEST;
+                return Err(DecodeError::Version { found, newest });
+            }
+        };
+        if (version == 1) != (settings.rules == 1) {
+            let fault = "settings of version 2 are for later rules than the first";
+            return Err(DecodeError::Invalid(fault.to_owned()));
+        }
         settings.check().map_err(DecodeError::Invalid)?;
         Ok(settings)
     }
@@ -136,6 +230,18 @@ impl Settings {
             if value > max {
                 return Err(format!("a limit of {value} {what} is more than {max}"));
             }
+        }
+        if self.rules == 0 || self.rules > Settings::RULES {
+            return Err(format!(
+                "rules of version {}, the newest that this program knows is {}",
+                self.rules,
+                Settings::RULES
+            ));
+        }
+        if self.endings_max == 0 {
+            return Err(
+                "a limit of 0 endings in a slot would never clear anything away".to_owned(),
+            );
         }
         if self.in_flight_max == 0 || self.sessions_max == 0 {
             return Err("a limit of 0 sessions or commands leaves nothing to do".to_owned());

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::deadline::{Deadlines, Due, Ending};
+use crate::ended::Ended;
 use crate::file::File;
 use crate::lock::{Holder, Lock, Waiter};
 use crate::name::Name;
 use crate::section::Pending;
 use crate::session::{Session, Wait};
-use crate::{ClusterTime, NotHeldWhy, Outcome, Seq, SessionId, Settings, Slot, Token};
+use crate::{ClusterTime, Fate, NotHeldWhy, Outcome, Seq, SessionId, Settings, Slot, Token};
 
 /// Everything that replicas agree on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,9 +30,11 @@ pub(crate) struct State {
     locks: OrdMap<Name, Lock>,
     files: OrdMap<Name, File>,
 
+    ended: Ended,
+
     nonces: OrdMap<u128, SessionId>,
     dues: Deadlines,
-    /// What sessions, locks and files weigh together.
+    /// What sessions, locks and files weigh together, the ends of grants apart.
     weight: u64,
     /// Bytes of data pending in all sections.
     pending: u64,
@@ -59,14 +62,25 @@ impl State {
         self.nonces.get(&nonce).copied()
     }
 
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.ended
+    }
+
     /// The limits in force: the agreed ones, or the documented ones until there are any.
     pub(crate) fn limits(&self) -> Settings {
-        self.settings.clone().unwrap_or_default()
+        self.settings
+            .clone()
+            .unwrap_or_else(Settings::of_first_rules)
+    }
+
+    /// The version of the rules in force.
+    pub(crate) fn rules(&self) -> u32 {
+        self.settings.as_ref().map_or(1, |settings| settings.rules)
     }
 
     /// What the state weighs, in bytes of the agreed budget.
     pub(crate) fn weight(&self) -> u64 {
-        self.weight
+        self.weight + self.ended.bytes()
     }
 
     /// Bytes of data pending in all sections.
@@ -249,6 +263,20 @@ impl State {
         let result = edit(lock);
         self.weight += lock.cost();
         result
+    }
+}
+
+/// The ends of grants.
+impl State {
+    /// Remembers how a grant ended.
+    pub(crate) fn note_end(&mut self, token: Token, fate: Fate) {
+        let limits = self.limits();
+        self.ended.push(token, fate, &limits);
+    }
+
+    /// Takes over what another replica remembered.
+    pub(crate) fn set_ended(&mut self, ended: Ended) {
+        self.ended = ended;
     }
 }
 

@@ -209,6 +209,7 @@ impl State {
             Command::Open { nonce, .. } => ReplyTo::Nonce(*nonce),
             Command::KeepAlive { .. } => ReplyTo::Beats,
             Command::Session { session, seq, .. } => ReplyTo::Command(*session, *seq),
+            Command::Settle { token, .. } => ReplyTo::Settle(*token),
         };
         self.waiting.insert(to, (sender.clone(), id));
         self.apply(Applied::Command(command));

@@ -128,7 +128,7 @@ impl Engine {
     fn wait(&mut self, origin: Origin, key: Key, stamp_ms: Option<u64>, out: &mut Output) {
         let position = match key {
             Key::Command(session, seq) => self.machine.waiting_position(session, seq),
-            Key::Nonce(_) => None,
+            Key::Nonce(_) | Key::Settle(_) => None,
         };
         match (key, position) {
             (Key::Command(session, seq), Some(position)) => {
@@ -143,13 +143,15 @@ impl Engine {
         }
     }
 
-    /// The cluster's settings are those of its first leader, whatever the flags here say.
+    /// The cluster's settings are those of its first leader, whatever the flags here say. The rules
+    /// and their limits follow the program and no flag, so they are left out.
     pub(super) fn compare_settings(&mut self) {
-        if let Some(agreed) = self.machine.settings()
-            && *agreed != self.options.settings
-        {
-            self.notes
-                .push(settings_differ(agreed, &self.options.settings));
+        let Some(agreed) = self.machine.settings() else {
+            return;
+        };
+        let own = self.options.settings.clone().under_rules_of(agreed);
+        if *agreed != own {
+            self.notes.push(settings_differ(agreed, &own));
         }
     }
 

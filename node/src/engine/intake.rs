@@ -111,6 +111,7 @@ impl Engine {
                 return None;
             }
             Command::Open { nonce, .. } => Key::Nonce(nonce),
+            Command::Settle { token, .. } => Key::Settle(token),
             Command::Session {
                 session, seq, op, ..
             } => {
@@ -279,7 +280,7 @@ impl Engine {
 fn adds_work(command: &Command) -> bool {
     match command {
         Command::Open { .. } => true,
-        Command::KeepAlive { .. } => false,
+        Command::KeepAlive { .. } | Command::Settle { .. } => false,
         Command::Session { op, .. } => {
             matches!(
                 op,

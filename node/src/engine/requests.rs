@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use net::ResponseBody;
 use paxos::{Ballot, MonoTime, Slot};
-use statemachine::{BeatAnswer, Outcome, Refusal, Reply, ReplyTo, Seq, SessionId};
+use statemachine::{BeatAnswer, Outcome, Refusal, Reply, ReplyTo, Seq, SessionId, Token};
 
 use super::io::{ConnId, Origin, Output};
 
@@ -30,6 +30,8 @@ pub(super) enum Key {
     Nonce(u128),
     /// Any command of a session.
     Command(SessionId, Seq),
+    /// A `settle`, by its grant.
+    Settle(Token),
 }
 
 /// For whom an entry was proposed.
@@ -260,6 +262,10 @@ impl Requests {
                 ReplyTo::Nonce(nonce) => {
                     let bytes = Bytes::from(outcome.encode());
                     self.answer_own(&mut own, Key::Nonce(nonce), slot, &bytes, out);
+                }
+                ReplyTo::Settle(token) => {
+                    let bytes = Bytes::from(outcome.encode());
+                    self.answer_own(&mut own, Key::Settle(token), slot, &bytes, out);
                 }
                 ReplyTo::Beats => self.answer_beats(&mut own, slot, outcome, out),
             }

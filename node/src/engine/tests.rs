@@ -555,3 +555,39 @@ fn other_settings_are_told_at_the_start() {
             .any(|note| matches!(note, Note::SettingsDiffer { .. }))
     );
 }
+
+/// A log that was begun under older rules goes on under the newer ones from a chosen entry on.
+#[test]
+fn the_first_leader_of_a_newer_program_raises_the_rules() {
+    let older = |settings: Settings| settings.under_rules_of(&Settings::of_first_rules());
+    let mut first = options();
+    first.settings = older(first.settings);
+    let mut sole = Sole::new(first);
+    sole.open(1);
+    let agreed = sole.engine.machine().settings().cloned();
+    assert_eq!(agreed, Some(older(options().settings)));
+
+    sole.engine.options.settings = options().settings;
+    sole.engine.start_leading(&mut sole.out);
+    sole.give(Input::Tick);
+    sole.sync();
+    let agreed = sole.engine.machine().settings().cloned();
+    assert_eq!(agreed, Some(options().settings));
+}
+
+/// Whoever asks how a grant ended needs no session, and is answered by the entry that carried the
+/// question.
+#[test]
+fn a_grant_is_settled() {
+    let mut sole = Sole::new(options());
+    let token = Token(7);
+    let lock = "default".to_owned();
+    sole.command(1, &Command::Settle { lock, token });
+    sole.sync();
+    let answers = sole.answers();
+    let [(_, ResponseBody::Outcome { bytes, .. })] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    let fate = statemachine::Fate::Unknown;
+    assert_eq!(Outcome::decode(bytes), Ok(Outcome::Settled { fate }));
+}

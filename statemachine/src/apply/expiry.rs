@@ -11,7 +11,7 @@ use crate::section::Section;
 use crate::session::Wait;
 use crate::state::State;
 use crate::{
-    Event, LeftQueueWhy, LostWhy, NotHeldWhy, Outcome, Refusal, Seq, SessionId, Slot, Token,
+    Event, Fate, LeftQueueWhy, LostWhy, NotHeldWhy, Outcome, Refusal, Seq, SessionId, Slot, Token,
 };
 
 /// Ends whatever is due by now, in order, then grants what became free.
@@ -76,9 +76,11 @@ pub(crate) fn end_session(state: &mut State, step: &mut Step, id: SessionId, why
 pub(crate) fn free(state: &mut State, step: &mut Step, lock: &Name, why: LostWhy) {
     let holder = take(state, step, lock, why);
     debug_assert!(holder.token <= state.token);
+    state.note_end(holder.token, Fate::Never);
 }
 
-/// Takes a lock from its holder; what was pending is the caller's.
+/// Takes a lock from its holder. The caller has to deal with what was pending, and to note how the
+/// grant ended.
 pub(crate) fn take(state: &mut State, step: &mut Step, lock: &Name, why: LostWhy) -> Holder {
     let holder = state.take_holder(lock, told_why(&why));
     let discarded_appends = match why {

@@ -8,7 +8,7 @@ use crate::lock::Holder;
 use crate::name::{Name, shortened};
 use crate::state::State;
 use crate::{
-    ClusterTime, Event, LostWhy, Measured, NotHeldWhy, Outcome, Refusal, SessionId, Token,
+    ClusterTime, Event, LostWhy, Measured, NotHeldWhy, Outcome, Refusal, ReplyTo, SessionId, Token,
 };
 
 /// Bytes that the reason of a forced release may have.
@@ -104,6 +104,25 @@ pub(crate) fn force_release(
         },
     );
     Ok(Outcome::ForceReleased)
+}
+
+/// Tells how a grant ended. One that is still held is ended first, and its section discarded: only
+/// then is it certain that a release on its way will not be applied.
+pub(crate) fn settle(state: &mut State, step: &mut Step, lock: &str, token: Token) {
+    let known = state.locks().get_key_value(lock);
+    let held = known.filter(|(_, lock)| {
+        let holder = lock.holder.as_ref();
+        holder.is_some_and(|holder| holder.token == token)
+    });
+    // Under the first rules no ends are remembered, so nothing could be told of this one.
+    if state.rules() > 1
+        && let Some(name) = held.map(|(name, _)| name.clone())
+    {
+        expiry::free(state, step, &name, LostWhy::Aborted);
+    }
+    let fate = state.ended().fate(token);
+    step.reply(ReplyTo::Settle(token), Outcome::Settled { fate });
+    expiry::grant_freed(state, step);
 }
 
 /// The lock and its holder, if that is this session under this token.

@@ -11,7 +11,7 @@ use crate::budget::{ANSWER_BYTES, PENDING_BYTES};
 use crate::name::{Name, shortened};
 use crate::section::{Pending, Section};
 use crate::state::State;
-use crate::{Event, FileOp, FullPart, LostWhy, Measured, Outcome, Refusal, Token};
+use crate::{Event, Fate, FileOp, FullPart, LostWhy, Measured, Outcome, Refusal, Token};
 
 /// Adds to the section and starts the lease anew.
 #[allow(clippy::too_many_arguments, reason = "the fields of one command")]
@@ -110,7 +110,12 @@ pub(crate) fn release(
         });
     }
     let length = |file: &Name| (file.to_string(), state.files()[file].length);
-    let lengths = holder.section.files().map(length).collect();
+    let lengths: Vec<_> = holder.section.files().map(length).collect();
+    let fate = Fate::Done {
+        slot: step.slot,
+        lengths: Some(lengths.clone()),
+    };
+    state.note_end(token, fate);
     Ok(Outcome::Released {
         slot: step.slot,
         lengths,

@@ -6,11 +6,20 @@ use crate::name::{DEFAULT_LOCK, Name};
 use crate::state::State;
 use crate::{ClusterTime, Event, FileId, SessionId, Settings};
 
-/// Takes the first settings that come, and makes the first files; later ones count for nothing.
+/// Takes the first settings that come, and makes the first files. Of later ones only newer rules
+/// count.
 pub(crate) fn settle(state: &mut State, step: &mut Step, settings: Settings) {
-    let adopted = state.settings.is_none() && settings.check().is_ok();
-    step.event(Event::Settings { adopted });
-    if !adopted {
+    let sound = settings.check().is_ok();
+    if let Some(agreed) = &state.settings {
+        let adopted = sound && agreed.rules < settings.rules;
+        step.event(Event::Settings { adopted });
+        if adopted {
+            state.settings = Some(agreed.clone().under_rules_of(&settings));
+        }
+        return;
+    }
+    step.event(Event::Settings { adopted: sound });
+    if !sound {
         return;
     }
     for number in 0..settings.files {

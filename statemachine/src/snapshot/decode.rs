@@ -4,24 +4,34 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
-use super::{FilePart, Head, LockPart, SessionPart, WaiterPart};
+use super::{FilePart, Head, LockPart, SessionPart, VERSION_NEWEST, WaiterPart};
 use crate::codec::{self, DecodeError};
+use crate::ended::Ended;
 use crate::file::File;
 use crate::lock::{Holder, Waiter};
 use crate::name::{self, Name};
 use crate::section::{Pending, Section};
 use crate::session::{LOST_MAX, Session};
 use crate::state::State;
-use crate::{NotHeldWhy, Outcome, Seq, SessionId, Token, VERSION};
+use crate::{Fate, NotHeldWhy, Outcome, Seq, SessionId, Token};
 
 /// Reads a state back.
 pub(crate) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     let (&version, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
-    if version != VERSION {
-        return Err(DecodeError::Version { found: version });
+    if version == 0 || version > VERSION_NEWEST {
+        return Err(DecodeError::Version {
+            found: version,
+            newest: VERSION_NEWEST,
+        });
     }
     let mut input = Input { rest };
-    let head: Head = input.take()?;
+    let mut head: Head = input.take()?;
+    if version > 1 {
+        let added = input.take()?;
+        head.settings = head.settings.map(|settings| settings.with_added(added));
+        let rules = head.settings.as_ref().map_or(1, |settings| settings.rules);
+        require(rules > 1, "a snapshot of version 2 follows later rules")?;
+    }
     if let Some(settings) = &head.settings {
         settings.check().map_err(DecodeError::Invalid)?;
     }
@@ -37,6 +47,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         put_lock(&mut state, lock)?;
     }
     state.token = head.token;
+    if version > 1 {
+        decode_ended(&mut input, &mut state)?;
+    }
     match input.rest.len() {
         0 => Ok(state),
         bytes => Err(DecodeError::LeftOver { bytes }),
@@ -177,6 +190,31 @@ fn decode_files(input: &mut Input<'_>, state: &mut State) -> Result<(), DecodeEr
         };
         state.insert_file(name, file);
     }
+    Ok(())
+}
+
+fn decode_ended(input: &mut Input<'_>, state: &mut State) -> Result<(), DecodeError> {
+    let (count, kept): (u64, u64) = (input.take()?, input.take()?);
+    require(
+        kept <= count && kept <= state.limits().tokens_max,
+        "the ends kept are some of all",
+    )?;
+    let mut held = BTreeSet::new();
+    held.extend(
+        state
+            .locks()
+            .values()
+            .filter_map(|lock| Some(lock.holder.as_ref()?.token)),
+    );
+    let mut ended = Ended::after(count - kept);
+    for _ in 0..kept {
+        let (token, fate): (Token, Fate) = input.take()?;
+        let sound = token <= state.token && !held.contains(&token) && !ended.contains(token);
+        require(sound, "a grant that was given ended once")?;
+        require(fate != Fate::Unknown, "an end that is kept is known")?;
+        ended.append(token, fate);
+    }
+    state.set_ended(ended);
     Ok(())
 }
 

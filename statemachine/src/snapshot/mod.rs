@@ -2,11 +2,17 @@
 //!
 //! ```text
 //! | version = 1 | head | n: u64 | session … | n: u64 | lock … | n: u64 | file … |
+//! | version = 2 | head | rules | as in version 1 … | ended: u64 | n: u64 | end … |
 //!
 //! session:  id and facts, ranges of commands run | n: u64 | (seq, answer) … | n: u64 | lost …
 //! lock:     name, holder                         | n: u64 | append …        | n: u64 | waiter …
 //! file:     name, identity, guard, length, checksum
+//! rules:    their version, endings_max, tokens_max
+//! end:      token, fate
 //! ```
+//!
+//! The version follows the rules in force: a state that still follows the first rules is written as
+//! the first program wrote it.
 //!
 //! Each part is a value in the encoding of [`crate::codec`], sorted by its key. Only what cannot
 //! be had from the rest is written: indexes, deadlines in order and weights are made anew by
@@ -25,10 +31,13 @@ use crate::lock::{Lock, Waiter};
 use crate::name::Name;
 use crate::session::Session;
 use crate::state::State;
-use crate::{ClusterTime, FileId, Seq, SessionId, Settings, Slot, Token, VERSION};
+use crate::{ClusterTime, FileId, Seq, SessionId, Settings, Slot, Token};
 
 pub(crate) use decode::decode;
 pub(crate) use hash::hash;
+
+/// The newest version of the layout.
+const VERSION_NEWEST: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -88,13 +97,21 @@ pub(crate) fn encode(state: &State, out: &mut impl io::Write) -> io::Result<()> 
         out,
         buffer: Vec::new(),
     };
-    out.out.write_all(&[VERSION])?;
+    let version = if state.rules() == 1 {
+        1
+    } else {
+        VERSION_NEWEST
+    };
+    out.out.write_all(&[version])?;
     out.put(&Head {
         applied: state.applied,
         time: state.time,
         token: state.token,
         settings: state.settings.clone(),
     })?;
+    if version > 1 {
+        out.put(&state.limits().added())?;
+    }
     out.count(state.sessions().len())?;
     for (id, session) in state.sessions() {
         encode_session(&mut out, *id, session)?;
@@ -113,6 +130,12 @@ pub(crate) fn encode(state: &State, out: &mut impl io::Write) -> io::Result<()> 
             length: file.length,
             crc32: file.crc32,
         })?;
+    }
+    if version > 1 {
+        let ended = state.ended();
+        out.put(&ended.count())?;
+        out.count(ended.iter().len())?;
+        ended.iter().try_for_each(|end| out.put(end))?;
     }
     Ok(())
 }

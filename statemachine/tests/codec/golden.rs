@@ -9,9 +9,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use statemachine::{
-    Answer, Beat, BeatAnswer, BeatState, ClusterTime, Command, Done, FileFact, FileId, FullPart,
-    LockBeat, LockMode, Machine, Measured, NameFault, NotHeldWhy, Op, Outcome, Page, Query,
-    Refusal, SectionPart, Seq, SessionExpired, SessionId, Settings, Slot, Token, VERSION,
+    Answer, Beat, BeatAnswer, BeatState, ClusterTime, Command, Done, Fate, FileFact, FileId,
+    FullPart, LockBeat, LockMode, Machine, Measured, NameFault, NotHeldWhy, Op, Outcome, Page,
+    Query, Refusal, SectionPart, Seq, SessionExpired, SessionId, Settings, Slot, Token,
 };
 
 #[test]
@@ -38,20 +38,27 @@ fn bytes_are_as_they_were() {
         assert_eq!(Answer::decode(&bytes), Ok(answer.clone()));
         line(&mut found, &format!("{answer:?}"), &bytes);
     }
-    let settings = Settings::default();
-    assert_eq!(Settings::decode(&settings.encode()), Ok(settings.clone()));
-    line(&mut found, &format!("{settings:?}"), &settings.encode());
+    for settings in [Settings::of_first_rules(), Settings::default()] {
+        assert_eq!(Settings::decode(&settings.encode()), Ok(settings.clone()));
+        line(&mut found, &format!("{settings:?}"), &settings.encode());
+    }
 
     // Two sessions, a lock with a section and a waiter, two files; its layout is told in
-    // `src/snapshot`.
+    // `src/snapshot`. Under the first rules, bytes and hash are those of the first program.
+    let snapshot = crate::hostile::snapshot_under(&Settings::of_first_rules());
+    line(&mut found, "a snapshot under the first rules", &snapshot);
+    let hash = crate::first_hash::of(&snapshot).to_le_bytes();
+    line(&mut found, "its hash", &[&[1][..], &hash].concat());
+    let machine = Machine::decode_snapshot(&snapshot).expect("it is sound");
+    let mut again = Vec::new();
+    machine.encode_snapshot(&mut again).expect("to memory");
+    assert_eq!(again, snapshot);
+
     let snapshot = crate::hostile::snapshot();
     line(&mut found, "a snapshot", &snapshot);
     let machine = Machine::decode_snapshot(&snapshot).expect("it is sound");
-    line(
-        &mut found,
-        "its hash",
-        &[&[VERSION][..], &machine.state_hash().to_le_bytes()].concat(),
-    );
+    let hash = machine.state_hash().to_le_bytes();
+    line(&mut found, "its hash", &[&[2][..], &hash].concat());
 
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &found).expect("a writable file");
@@ -168,6 +175,10 @@ fn commands() -> Vec<Command> {
             op,
         }
     }));
+    commands.push(Command::Settle {
+        lock: lock(),
+        token,
+    });
     commands
 }
 
@@ -222,6 +233,17 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::ForceReleased,
     ];
     outcomes.extend(refusals().into_iter().map(Outcome::Refused));
+    let (slot, lengths) = (Slot(9), Some(vec![("a".to_owned(), 10)]));
+    let fates = [
+        Fate::Done { slot, lengths },
+        Fate::Done {
+            slot,
+            lengths: None,
+        },
+        Fate::Never,
+        Fate::Unknown,
+    ];
+    outcomes.extend(fates.map(|fate| Outcome::Settled { fate }));
     outcomes
 }
 

@@ -74,11 +74,17 @@ proptest! {
 
 /// A state with something of everything in it.
 pub(crate) fn snapshot() -> Vec<u8> {
+    snapshot_under(&Settings::default())
+}
+
+/// The same under the rules of `rules`.
+pub(crate) fn snapshot_under(rules: &Settings) -> Vec<u8> {
     let mut machine = Machine::new();
     let settings = Settings {
         files: 2,
         ..Settings::default()
     };
+    let settings = settings.under_rules_of(rules);
     let at = |slot| At {
         slot: Slot(slot),
         time: ClusterTime(slot * 10),
@@ -196,14 +202,22 @@ fn faults_have_names() {
     newer[0] = 2;
     assert_eq!(
         Command::decode(&newer),
-        Err(DecodeError::Version { found: 2 })
+        Err(DecodeError::Version {
+            found: 2,
+            newest: 1
+        })
     );
+    newer[0] = 3;
+    let told = DecodeError::Version {
+        found: 3,
+        newest: 2,
+    };
+    assert_eq!(Machine::decode_snapshot(&newer), Err(told.clone()));
+    assert_eq!(Settings::decode(&newer), Err(told.clone()));
     assert_eq!(
-        Machine::decode_snapshot(&newer),
-        Err(DecodeError::Version { found: 2 })
+        told.to_string(),
+        "unknown format version 3, the newest that this program knows is 2"
     );
-    let told = DecodeError::Version { found: 2 }.to_string();
-    assert_eq!(told, "unknown format version 2, this program knows 1");
     let mut longer = command.clone();
     longer.push(0);
     assert_eq!(

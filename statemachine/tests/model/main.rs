@@ -8,13 +8,16 @@
 //! A failure names its seed: `SEED=17 cargo test -p statemachine --test model` repeats it.
 
 mod chance;
+mod first_hash;
 mod orders;
 mod reference;
 mod walk;
 
 use std::collections::BTreeMap;
 
-use statemachine::{Applied, At, Effects, Event, FileOp, LeftQueueWhy, LostWhy, Machine, Outcome};
+use statemachine::{
+    Applied, At, Effects, Event, Fate, FileOp, LeftQueueWhy, LostWhy, Machine, Outcome, Settings,
+};
 
 /// Walks per run, enough for every kind of ending to meet every other in a few seconds.
 const SEEDS: u64 = 400;
@@ -50,7 +53,10 @@ fn the_machine_does_what_the_model_says() {
 }
 
 /// What the walks together must meet, by the names in [`name_of`].
-const MUST_MEET: [&str; 46] = [
+const MUST_MEET: [&str; 49] = [
+    "done",
+    "never",
+    "unknown",
     "Alive",
     "Opened",
     "Closed",
@@ -161,6 +167,11 @@ fn name_of(outcome: &Outcome) -> &'static str {
         Outcome::Created { .. } => "Created",
         Outcome::Removed => "Removed",
         Outcome::ForceReleased => "ForceReleased",
+        Outcome::Settled { fate } => match fate {
+            Fate::Done { .. } => "done",
+            Fate::Never => "never",
+            Fate::Unknown => "unknown",
+        },
         Outcome::Refused(refusal) => refusal.code(),
     }
 }
@@ -193,6 +204,45 @@ fn walk(seed: u64, seen: &mut BTreeMap<&'static str, u64>) {
     }
     check_replay(seed, &log, &machine);
 }
+
+/// Logs that were chosen under the first rules are replayed by those, to the very bytes that the
+/// first program wrote: it gave this digest of the walks' last states. Then the rules are raised.
+#[test]
+fn logs_of_the_first_rules_end_as_they_did() {
+    let mut digest = 0_u64;
+    for seed in 0..SEEDS {
+        let mut walk = walk::Walk::under_first_rules(seed);
+        let mut machine = Machine::new();
+        for _ in 0..SLOTS {
+            let entry = walk.entry();
+            let effects = machine.apply(entry.at, entry.applied());
+            if entry.save {
+                machine = load(&save(&machine));
+            }
+            walk.learn(&effects);
+        }
+        let bytes = save(&machine);
+        digest =
+            (digest.rotate_left(7) ^ first_hash::of(&bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        assert_eq!(bytes[0], 1, "seed {seed}: the layout follows the rules");
+        let agreed = machine.settings().expect("agreed").clone();
+        let at = At {
+            slot: statemachine::Slot(SLOTS + 1),
+            time: machine.time(),
+            wall_ms: 0,
+        };
+        machine.apply(at, Applied::Settings(Settings::default()));
+        let raised = agreed.under_rules_of(&Settings::default());
+        assert_eq!(machine.settings(), Some(&raised), "seed {seed}");
+        let bytes = save(&machine);
+        assert_eq!(bytes[0], 2, "seed {seed}: the layout follows the rules");
+        assert_eq!(load(&bytes), machine, "seed {seed}");
+    }
+    assert_eq!(digest, FIRST_DIGEST);
+}
+
+/// See [`logs_of_the_first_rules_end_as_they_did`].
+const FIRST_DIGEST: u64 = 0x7978_df35_b61e_84c9;
 
 /// The log decides: whoever replays it, with snapshots on the way or without, by values or by
 /// their bytes, holds the same state to the byte.

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use statemachine::{Answer, ClusterTime, Query};
 use statemachine::{
-    Beat, BeatAnswer, BeatState, Command, Done, FileId, FullPart, LockBeat, Machine, Measured,
-    NotHeldWhy, Op, Outcome, Refusal, ReplyTo, SectionPart, Seq, SessionExpired, SessionId,
-    Settings, Slot, Token, file_name_fault, lock_name_fault,
+    Beat, BeatAnswer, BeatState, Command, Done, Fate, FileId, FullPart, LockBeat, Machine,
+    Measured, NotHeldWhy, Op, Outcome, Refusal, ReplyTo, SectionPart, Seq, SessionExpired,
+    SessionId, Settings, Slot, Token, file_name_fault, lock_name_fault,
 };
 
 use crate::walk::{Entry, What};
@@ -27,6 +27,8 @@ pub(crate) struct Model {
     waits: Vec<Wait>,
     files: BTreeMap<String, File>,
     freed: Vec<String>,
+    /// How each grant ended.
+    ended: Vec<(u64, Fate)>,
     replies: Replies,
 }
 
@@ -101,6 +103,19 @@ impl Model {
                 let beats = beats.iter().map(|beat| self.beat(beat)).collect();
                 self.replies
                     .push((ReplyTo::Beats, Outcome::Alive { beats }));
+            }
+            What::Command(Command::Settle { lock, token }) => {
+                let held = |h: &Hold| h.lock == lock && h.token == token.0;
+                if let Some(at) = self.holds.iter().position(held) {
+                    self.end_hold(at, NotHeldWhy::Aborted);
+                }
+                let kept = usize::try_from(self.limits().tokens_max).expect("small");
+                let known = self.ended.iter().rev().take(kept);
+                let fate = known.clone().find(|(ended, _)| *ended == token.0);
+                let fate = fate.map_or(Fate::Unknown, |(_, fate)| fate.clone());
+                self.replies
+                    .push((ReplyTo::Settle(token), Outcome::Settled { fate }));
+                self.grant_freed();
             }
             What::Command(Command::Session {
                 session,
@@ -254,6 +269,9 @@ impl Model {
     fn end_hold(&mut self, at: usize, why: NotHeldWhy) -> Hold {
         let hold = self.holds.remove(at);
         self.freed.push(hold.lock.clone());
+        if why != NotHeldWhy::Released {
+            self.ended.push((hold.token, Fate::Never));
+        }
         self.session(hold.session).lost.push((hold.token, why));
         hold
     }
@@ -730,10 +748,13 @@ impl Model {
             file.bytes.extend(data);
             lengths.insert(name, file.bytes.len() as u64);
         }
-        Ok(Outcome::Released {
-            slot: Slot(self.slot),
-            lengths: lengths.into_iter().collect(),
-        })
+        let (slot, lengths): (_, Vec<_>) = (Slot(self.slot), lengths.into_iter().collect());
+        let fate = Fate::Done {
+            slot,
+            lengths: Some(lengths.clone()),
+        };
+        self.ended.push((token.0, fate));
+        Ok(Outcome::Released { slot, lengths })
     }
 
     fn create(&mut self, file: &str, guard: Option<String>) -> Result<Outcome, Refusal> {

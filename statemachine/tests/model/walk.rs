@@ -53,6 +53,8 @@ pub(crate) struct Walk {
     sent: Vec<(SessionId, Seq, Command)>,
     /// The grants there were, the last one last, and how many appends each has.
     grants: Vec<Grant>,
+    /// Rules, and what they limit.
+    rules: Settings,
 }
 
 #[derive(Clone)]
@@ -73,6 +75,18 @@ impl Walk {
             seqs: BTreeMap::new(),
             sent: Vec::new(),
             grants: Vec::new(),
+            rules: Settings {
+                tokens_max: if seed.is_multiple_of(3) { 4 } else { 1000 },
+                ..Settings::default()
+            },
+        }
+    }
+
+    /// A walk of a time when there were no other rules. Its dice must fall as they did then.
+    pub(crate) fn under_first_rules(seed: u64) -> Walk {
+        Walk {
+            rules: Settings::of_first_rules(),
+            ..Walk::new(seed)
         }
     }
 
@@ -84,10 +98,13 @@ impl Walk {
         }
         let what = match self.chance.below(100) {
             _ if self.slot == 1 => What::Settings(self.settings()),
-            0 => What::Settings(Settings {
-                files: 3,
-                ..Settings::default()
-            }),
+            0 => What::Settings(
+                Settings {
+                    files: 3,
+                    ..Settings::default()
+                }
+                .under_rules_of(&self.rules),
+            ),
             1..=3 => What::Time,
             4 => What::LeaderStart {
                 grace_ms: *self.chance.pick(&[0, 300, 2000]),
@@ -98,6 +115,7 @@ impl Walk {
                 let recent = self.sent.len().saturating_sub(30);
                 What::Command(self.chance.pick(&self.sent[recent..]).2.clone())
             }
+            _ if self.rules.rules > 1 && self.chance.percent(4) => What::Command(self.settle()),
             _ => What::Command(self.numbered()),
         };
         let at = At {
@@ -168,6 +186,14 @@ impl Walk {
             in_flight_max: if tight { 6 } else { 30 },
             ..Settings::default()
         }
+        .under_rules_of(&self.rules)
+    }
+
+    /// A question about a grant: the last one, an older one, or one that never was.
+    fn settle(&mut self) -> Command {
+        let session = self.session();
+        let Grant { lock, token, .. } = self.grant(session);
+        Command::Settle { lock, token }
     }
 
     fn open(&mut self) -> Command {

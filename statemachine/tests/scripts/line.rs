@@ -74,6 +74,11 @@ pub(crate) fn settings(line: &Line<'_>) -> Settings {
             "sessions" => settings.sessions_max = value,
             "in_flight" => settings.in_flight_max = value,
             "state_bytes" => settings.state_bytes_max = value,
+            "endings" => settings.endings_max = value,
+            "tokens" => settings.tokens_max = value,
+            "rules" if value == 1 => {
+                settings = settings.under_rules_of(&Settings::of_first_rules())
+            }
             other => panic!("no setting {other}"),
         }
     }

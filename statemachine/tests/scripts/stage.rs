@@ -11,6 +11,7 @@
 //! NAME force LOCK TOKEN REASON
 //! NAME again SEQ                 the very command of that number once more
 //! beat NAME[:LOCK,LOCK]…         one keep_alive for all of them
+//! settle LOCK TOKEN              how the grant ended; ends it if it has not
 //! after 3s                       time passes; the next entry finds it so
 //! tick                           an entry that only moves time
 //! leader grace=2s                a new leader's first entry
@@ -67,6 +68,10 @@ impl Stage {
             "restart" => {
                 self.machine = saved_and_loaded(&self.machine);
                 vec![format!("   as before, at slot {}", self.machine.applied())]
+            }
+            "settle" => {
+                let (lock, token) = (line.word(1).to_owned(), Token(number(line.word(2))));
+                self.apply(Applied::Command(Command::Settle { lock, token }))
             }
             "open" => self.open(&line),
             "beat" => self.beat(&line),

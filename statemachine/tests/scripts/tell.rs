@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use statemachine::{
-    Answer, Effects, Event, FileFact, LockLine, LostWhy, Outcome, ReplyTo, SessionFact, SessionId,
+    Answer, Effects, Event, Fate, FileFact, LockLine, LostWhy, Outcome, ReplyTo, SessionFact,
+    SessionId,
 };
 
 use crate::client::Client;
@@ -23,6 +24,7 @@ pub(crate) fn tell(clients: &[Client], effects: &Effects) -> Vec<String> {
                 .clone(),
             ReplyTo::Beats => "all".to_owned(),
             ReplyTo::Command(session, seq) => format!("{}#{seq}", name(clients, session)),
+            ReplyTo::Settle(token) => format!("token {token}"),
         };
         let pushed = if reply.counts_for_time {
             ""
@@ -119,15 +121,18 @@ fn tell_outcome(clients: &[Client], outcome: &Outcome) -> String {
                 seconds(deadline.0)
             )
         }
-        Outcome::Released { lengths, .. } => {
-            let lengths: Vec<_> = lengths
-                .iter()
-                .map(|(n, l)| format!("{n} has {l}"))
-                .collect();
-            format!("released {}", lengths.join(", "))
-                .trim_end()
-                .to_owned()
-        }
+        Outcome::Released { lengths, .. } => format!("released {}", tell_lengths(lengths))
+            .trim_end()
+            .to_owned(),
+        Outcome::Settled { fate } => match fate {
+            Fate::Done { slot, lengths } => {
+                let lengths = lengths.as_deref().map(tell_lengths);
+                let lengths = lengths.unwrap_or_else(|| "lengths not kept".to_owned());
+                format!("done in slot {slot}, {lengths}")
+            }
+            Fate::Never => "never".to_owned(),
+            Fate::Unknown => "unknown".to_owned(),
+        },
         Outcome::Created { guard, .. } => format!("created, guarded by {guard}"),
         Outcome::Refused(refusal) => {
             format!("{} (rc {}): {refusal}", refusal.code(), refusal.rc())
@@ -158,6 +163,14 @@ fn tell_outcome(clients: &[Client], outcome: &Outcome) -> String {
         Outcome::Removed => "removed".to_owned(),
         Outcome::ForceReleased => "released by force".to_owned(),
     }
+}
+
+fn tell_lengths(lengths: &[(String, u64)]) -> String {
+    let lengths: Vec<_> = lengths
+        .iter()
+        .map(|(n, l)| format!("{n} has {l}"))
+        .collect();
+    lengths.join(", ")
 }
 
 /// What is to be seen.

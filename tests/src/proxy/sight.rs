@@ -125,6 +125,7 @@ fn kind_of(command: &Command) -> Kind {
     match command {
         Command::Open { .. } => Kind::Open,
         Command::KeepAlive { .. } => Kind::KeepAlive,
+        Command::Settle { .. } => Kind::OtherCommand,
         Command::Session { op, .. } => match op {
             Op::Close => Kind::Close,
             Op::Acquire { .. } => Kind::Acquire,

@@ -104,10 +104,11 @@ fn settings(settings: &Settings) -> Told {
         files,
         default_lease_ms,
         default_ttl_ms,
+        rules,
         ..
     } = settings;
     let words = format!(
-        "settings: {files} files, lease {}, session {}",
+        "settings: {files} files, lease {}, session {}, rules {rules}",
         span(*default_lease_ms),
         span(*default_ttl_ms)
     );
@@ -116,6 +117,7 @@ fn settings(settings: &Settings) -> Told {
         "files": files,
         "default_lease_ms": default_lease_ms,
         "default_ttl_ms": default_ttl_ms,
+        "rules": rules,
     });
     Told::new(words, fields)
 }
@@ -170,6 +172,10 @@ pub(crate) fn command(slot: u64, command: &Command) -> Told {
             let words = format!("{} by session {session} seq {seq}", op_words(op));
             Told::new(words, fields)
         }
+        Command::Settle { lock, token } => Told::new(
+            format!("settle {} token {token}", name_of(lock)),
+            json!({"command": "settle", "lock": lock, "token": token.0}),
+        ),
     }
 }
 

@@ -151,6 +151,9 @@ impl Names {
                 names.sessions.insert(session.0);
                 names.add_op(op);
             }
+            Command::Settle { lock, .. } => {
+                names.locks.insert(lock.clone());
+            }
         }
         names
     }

@@ -27,6 +27,7 @@ mod gather;
 mod intake;
 mod io;
 mod options;
+mod readiness;
 mod reads;
 mod reports;
 mod requests;
@@ -82,6 +83,7 @@ pub struct Engine {
     transfers: Vec<(Origin, MonoTime)>,
     files_blocked: bool,
     disk_low: bool,
+    pace: readiness::Pace,
     shutting_down: Option<MonoTime>,
     /// Its own, until the next output takes them.
     notes: Vec<Note>,
@@ -121,6 +123,7 @@ impl Engine {
             transfers: Vec::new(),
             files_blocked: false,
             disk_low: false,
+            pace: readiness::Pace::default(),
             shutting_down: None,
             notes: Vec::new(),
             options,
@@ -176,12 +179,12 @@ impl Engine {
             Input::SnapshotFailed => self.snapshots.on_failed(),
             Input::FilesBlocked(blocked) => {
                 self.files_blocked = blocked;
-                self.absorb(now, out);
+                self.tell_condition(now, out);
             }
-            // The core would refuse every command; here those that end or keep up something go on.
             Input::DiskLow(low) => {
                 self.disk_low = low;
                 self.snapshots.on_low_space(low);
+                self.tell_condition(now, out);
             }
             Input::Admin(admin) => self.step(now, paxos::Input::Admin(admin), out),
             Input::ShuttingDown => self.on_shutting_down(now, out),
@@ -210,6 +213,8 @@ impl Engine {
             self.step(now, paxos::Input::Read { id }, out);
         }
         self.end_transfers(now.mono, out);
+        let known = self.core.known_chosen();
+        self.pace.observe(now.mono, self.applied, known);
     }
 
     /// When [`Input::Tick`] is due at the latest; to be asked anew after each batch.
@@ -259,6 +264,16 @@ impl Engine {
 
     fn id(&self) -> NodeId {
         self.options.core.identity.node
+    }
+
+    /// Tells the core what the disks allow: a leader that cannot serve hands over to a replica that
+    /// can. What to refuse meanwhile is decided here, by the kind of command.
+    fn tell_condition(&mut self, now: Now, out: &mut Output) {
+        let condition = paxos::Condition {
+            low: self.disk_low,
+            blocked: self.files_blocked,
+        };
+        self.step(now, paxos::Input::Condition(condition), out);
     }
 
     fn step(&mut self, now: Now, input: paxos::Input, out: &mut Output) {

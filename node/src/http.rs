@@ -31,8 +31,6 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIFE: Duration = Duration::from_secs(30);
 /// After a failed accept, as out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Slots that a follower may lag behind and still count as ready.
-const READY_LAG_MAX: u64 = 10_000;
 
 /// What the pages are made of.
 #[derive(Clone, Debug)]
@@ -107,14 +105,10 @@ async fn not_ready(pages: &Pages) -> Option<String> {
         Phase::Stopping => return Some("stopping".into()),
         Phase::Serving => {}
     }
-    let Some(Report { status, .. }) = pages.desk.report(false).await else {
-        return Some("the replica does not answer".into());
-    };
-    if status.leader.is_none() {
-        return Some("no leader is known".into());
+    match pages.desk.report(false).await {
+        Some(report) => report.not_ready,
+        None => Some("the replica does not answer".into()),
     }
-    let behind = status.lag > READY_LAG_MAX;
-    behind.then(|| format!("{} slots behind", status.lag))
 }
 
 async fn status(State(pages): State<Pages>) -> Response {
@@ -159,6 +153,7 @@ fn status_json(report: &Report, phase: &Phase) -> serde_json::Value {
         .collect();
     json!({
         "v": 1, "phase": phase_name(phase), "id": s.id,
+        "ready": *phase == Phase::Serving && report.not_ready.is_none(), "not_ready": report.not_ready,
         "client": s.client, "peer": s.peer, "http": s.http,
         "cluster": format!("{:032x}", s.cluster), "cluster_name": s.cluster_name,
         "role": s.role, "ballot": s.ballot, "leader": s.leader,

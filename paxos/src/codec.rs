@@ -16,6 +16,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::entry::{ENTRY_HEADER_BYTES, Entry};
+use crate::input::Condition;
 use crate::message::{
     Accept, Accepted, ChosenChunk, Faulty, FetchChosen, Heartbeat, HeartbeatAck, Held, Message,
     Nack, Prepare, Probe, ProbeReply, Promise, Resync, TransferNow, Verdict,
@@ -125,6 +126,8 @@ impl Message {
             Message::HeartbeatAck(m) => {
                 put_words(out, [m.ballot.raw(), m.round, m.upto.0, m.received.0]);
                 put_words(out, [m.chosen.0, m.applied.0, m.wal_age_us, m.recorded.0]);
+                out.put_u64_le(m.sync_us);
+                out.put_u8(u8::from(m.condition.low) | u8::from(m.condition.blocked) << 1);
             }
             Message::Resync(m) => put_words(out, [m.ballot.raw(), m.next.0]),
             Message::FetchChosen(m) => {
@@ -226,6 +229,8 @@ fn decode_replication(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
             applied: r.slot()?,
             wal_age_us: r.u64()?,
             recorded: r.slot()?,
+            sync_us: r.u64()?,
+            condition: decode_condition(r.u8()?)?,
         }),
         10 => Message::Resync(Resync {
             ballot: r.ballot()?,
@@ -267,6 +272,19 @@ fn decode_verdict(byte: u8) -> Result<Verdict, DecodeError> {
                 byte,
             });
         }
+    })
+}
+
+fn decode_condition(byte: u8) -> Result<Condition, DecodeError> {
+    if byte > 3 {
+        return Err(DecodeError::BadValue {
+            what: "condition",
+            byte,
+        });
+    }
+    Ok(Condition {
+        low: byte & 1 != 0,
+        blocked: byte & 2 != 0,
     })
 }
 

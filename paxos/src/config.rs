@@ -105,6 +105,14 @@ impl Config {
     }
 }
 
+impl Config {
+    /// How long a write may be unfinished before its disk counts as hung, given how long a sync
+    /// takes there: E, and on slow disks six syncs, four E at most.
+    pub(crate) fn disk_patience_us(&self, sync_us: u64) -> u64 {
+        (6 * sync_us).clamp(self.election_us, 4 * self.election_us)
+    }
+}
+
 /// The grace that goes with an election timeout: 2E and a second, in milliseconds.
 #[must_use]
 pub const fn default_grace_ms(election_us: u64) -> u64 {

@@ -12,7 +12,9 @@ use crate::clock::ClusterClock;
 use crate::config::{Config, Recovered};
 use crate::durable::{Durable, Waiting};
 use crate::entry::Entry;
+use crate::fitness::Handed;
 use crate::ident::{MonoTime, NodeId, Slot};
+use crate::input::Condition;
 use crate::leadership::Leadership;
 use crate::log::Log;
 use crate::message::Message;
@@ -38,6 +40,8 @@ pub(crate) struct Following {
     pub(crate) next: Slot,
     /// The highest round met of that leader.
     pub(crate) round: u64,
+    /// The highest commit index it told; may be above what is held here.
+    pub(crate) commit: Slot,
     /// When the leader was last heard of; `None` if never, or if it is taken for dead.
     pub(crate) contact: Option<MonoTime>,
     /// Its connection was reset and nothing came since.
@@ -108,7 +112,12 @@ pub struct Core {
     pub(crate) snapshot: Slot,
     /// The last release asked for: what may go.
     pub(crate) released: Slot,
-    pub(crate) disk_low: bool,
+    /// What this replica's own disks allow, as the driver last said.
+    pub(crate) condition: Condition,
+    /// A late turn was excused already; see `pause.rs`.
+    pub(crate) excused: bool,
+    /// Hand-overs to each peer that were tried, over all leaderships.
+    pub(crate) handed: BTreeMap<NodeId, Handed>,
     told: Option<RoleChange>,
 }
 
@@ -161,7 +170,9 @@ impl Core {
             asked: Asked::default(),
             snapshot: Slot::NONE,
             released: Slot::NONE,
-            disk_low: false,
+            condition: Condition::default(),
+            excused: false,
+            handed: BTreeMap::new(),
             told: None,
             config,
         };
@@ -253,14 +264,34 @@ impl Core {
         self.durable.oldest_age_us(self.now)
     }
 
-    /// Whether the own disk is too slow to lead.
+    /// Whether the own disk has hung for longer than it is known to take, so that leading is out of
+    /// the question.
     pub(crate) fn disk_is_stalled(&self) -> bool {
-        self.wal_age_us() > self.config.election_us / 2
+        self.wal_age_us() > self.config.disk_patience_us(self.durable.sync_us()) / 2
     }
 
-    /// A timeout drawn from [E, 2E), times the backoff.
+    /// How long an attempt to lead may take at least: E, more after attempts that failed and with
+    /// disks that need long to promise, four times as much at most.
+    pub(crate) fn attempt_us(&self) -> u64 {
+        let election_us = self.config.election_us;
+        // Four syncs: the own promise and that of another, each in two superblocks.
+        let sync_us = self
+            .durable
+            .sync_us()
+            .max(self.durable.present_us(self.now));
+        let disks_us = election_us.saturating_add(4 * sync_us);
+        disks_us
+            .max(election_us * self.backoff)
+            .min(4 * election_us)
+    }
+
+    /// A timeout drawn from [E, 2E) after a leader's word; without one, times what an attempt may
+    /// take, for there may be one under way.
     pub(crate) fn rearm_election(&mut self) {
-        let least = self.config.election_us * self.backoff;
+        let least = match self.following.contact {
+            Some(_) => self.config.election_us,
+            None => self.attempt_us(),
+        };
         self.election_at = self.now.after(least + self.prng.below(least));
     }
 

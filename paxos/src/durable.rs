@@ -39,7 +39,14 @@ pub(crate) struct Durable {
     /// Submission times of what is not durable. Bounded by the windows that feed the log.
     unsynced: VecDeque<(WalSeq, MonoTime)>,
     held: VecDeque<(WalSeq, Waiting)>,
+    /// When the disk last finished something: the next sync began no earlier.
+    finished_at: MonoTime,
+    /// How long a sync takes: the longest seen, falling slowly while shorter ones are.
+    sync_us: u64,
 }
+
+/// No sync counts as longer than this, so that one mishap is soon forgotten.
+const SYNC_US_MAX: u64 = 10_000_000;
 
 impl Durable {
     /// Numbers one more submission to the log.
@@ -62,13 +69,22 @@ impl Durable {
     }
 
     /// The disk has everything up to `seq`.
-    pub(crate) fn complete(&mut self, seq: WalSeq) {
+    pub(crate) fn complete(&mut self, seq: WalSeq, now: MonoTime) {
         assert!(
             seq <= self.submitted,
             "durable {} was never submitted",
             seq.0
         );
         self.durable = self.durable.max(seq);
+        if self
+            .unsynced
+            .front()
+            .is_some_and(|(front, _)| *front <= seq)
+        {
+            let took_us = self.present_us(now).min(SYNC_US_MAX);
+            self.sync_us = took_us.max(self.sync_us - self.sync_us / 8);
+            self.finished_at = now;
+        }
         while self
             .unsynced
             .front()
@@ -92,11 +108,24 @@ impl Durable {
         self.unsynced.front().map_or(0, |(_, at)| now.since(*at))
     }
 
+    /// How long a sync takes on this disk, in microseconds, not counting the wait for the one before
+    /// it; 0 if none was seen.
+    pub(crate) fn sync_us(&self) -> u64 {
+        self.sync_us
+    }
+
+    /// How long the present sync has taken so far, in microseconds.
+    pub(crate) fn present_us(&self, now: MonoTime) -> u64 {
+        let begun = |(_, at): &(WalSeq, MonoTime)| now.since((*at).max(self.finished_at));
+        self.unsynced.front().map_or(0, begun)
+    }
+
     /// The process slept: what the disk finished meanwhile may still be queued.
     pub(crate) fn forgive(&mut self, since: MonoTime) {
         for (_, at) in &mut self.unsynced {
             *at = (*at).max(since);
         }
+        self.finished_at = self.finished_at.max(since);
     }
 }
 
@@ -123,13 +152,18 @@ mod tests {
         durable.hold(vote(2));
         assert_eq!(durable.release(), None);
         assert_eq!(durable.oldest_age_us(MonoTime(25)), 15);
-        durable.complete(first);
+        durable.complete(first, MonoTime(27));
         assert_eq!(
             (durable.release(), durable.release()),
             (Some(vote(1)), None)
         );
         assert_eq!(durable.oldest_age_us(MonoTime(25)), 5);
-        durable.complete(second);
+        durable.complete(second, MonoTime(30));
+        assert_eq!(
+            durable.sync_us(),
+            15,
+            "falls slowly from the 17 of the first"
+        );
         assert_eq!(
             (durable.release(), durable.release()),
             (Some(vote(2)), None)
@@ -140,6 +174,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "never submitted")]
     fn refuses_a_completion_from_nowhere() {
-        Durable::default().complete(WalSeq(1));
+        Durable::default().complete(WalSeq(1), MonoTime(0));
     }
 }

@@ -21,7 +21,10 @@ impl Core {
             Part::Follower if self.now >= self.election_at => self.on_leader_lost(out),
             Part::Prober(prober) if self.now >= prober.deadline => self.on_leader_lost(out),
             Part::Prober(_) => self.try_candidacy(out),
-            Part::Candidate(candidate) if self.now >= candidate.deadline => {
+            // Alone, giving up would help nobody.
+            Part::Candidate(candidate)
+                if self.now >= candidate.deadline && !self.peers.is_empty() =>
+            {
                 self.backoff = (self.backoff * 2).min(4);
                 self.become_follower(Why::NoQuorum, out);
             }
@@ -35,17 +38,19 @@ impl Core {
     /// Nobody leads as far as this replica can see: asks the others, unless it could not lead.
     pub(crate) fn on_leader_lost(&mut self, out: &mut Outbox) {
         self.following.contact = None;
-        if !self.is_voter() || self.disk_is_stalled() {
+        self.excused = false;
+        if self.is_voter() && self.peers.is_empty() {
+            self.start_candidacy(out);
+        } else if !self.is_voter() || self.disk_is_stalled() {
             self.part = Part::Follower;
             self.rearm_election();
-        } else if self.peers.is_empty() {
-            self.start_candidacy(out);
         } else {
             self.start_probe(out);
         }
     }
 
     fn start_probe(&mut self, out: &mut Outbox) {
+        self.excused = false;
         let would_be = self.ballot_seen.next_for(self.own());
         let half = self.config.election_us / 2;
         let deadline = self.now.after(half + self.prng.below(half));
@@ -158,10 +163,11 @@ impl Core {
     /// that no ballot is ever used twice, whatever crashes.
     pub(crate) fn start_candidacy(&mut self, out: &mut Outbox) {
         let ballot = self.ballot_seen.max(self.promised).next_for(self.own());
-        let least = self.config.election_us;
+        let least = self.attempt_us();
         let deadline = self.now.after(least + self.prng.below(least));
         self.see(ballot);
         self.following.contact = None;
+        self.excused = false;
         self.promise(ballot, out);
         self.durable
             .hold(crate::durable::Waiting::Prepare { ballot });
@@ -248,7 +254,9 @@ impl Core {
         let follows = matches!(self.part, Part::Follower) && self.following.ballot == m.ballot;
         let holds = self.vote.ballot == m.ballot && self.vote.upto >= m.upto;
         let may = m.ballot.node() == from && m.ballot >= self.promised && self.is_voter();
-        if follows && holds && may && !self.disk_is_stalled() {
+        // Without a quorum in reach it would only depose a leader that has one.
+        let reaches = self.peers_up().len() + 1 >= self.quorum();
+        if follows && holds && may && reaches && !self.disk_is_stalled() {
             self.start_candidacy(out);
         }
     }

@@ -15,6 +15,7 @@ impl Core {
             return;
         }
         self.following.round = self.following.round.max(accept.round);
+        self.following.commit = self.following.commit.max(accept.commit);
         self.learn_commit(accept.commit);
         // In order: a slot is accepted only if everything below is chosen or accepted at this
         // ballot, so that one number acknowledges all of it.
@@ -43,6 +44,7 @@ impl Core {
             return;
         }
         self.following.round = self.following.round.max(beat.round);
+        self.following.commit = self.following.commit.max(beat.commit);
         self.needed = self.needed.max(beat.needed);
         self.learn_commit(beat.commit);
         self.release_if_grown(out);
@@ -55,6 +57,8 @@ impl Core {
             applied: self.applied,
             wal_age_us: self.wal_age_us(),
             recorded: self.recorded,
+            sync_us: self.durable.sync_us(),
+            condition: self.condition,
         };
         self.send(from, Message::HeartbeatAck(ack), out);
     }
@@ -99,6 +103,7 @@ impl Core {
         self.following.contact = Some(self.now);
         self.following.reset = false;
         self.backoff = 1;
+        self.excused = false;
         self.rearm_election();
         true
     }

@@ -84,8 +84,25 @@ pub enum Input {
     },
     /// An operator's or the driver's wish.
     Admin(Admin),
-    /// The disk is nearly full (or no longer): a leader takes no more commands.
-    DiskLow(bool),
+    /// What this replica's disks allow has changed. A leader that is worse off than another voter
+    /// hands over to it.
+    Condition(Condition),
+}
+
+/// What a replica's disks allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// The log's disk is nearly full: no new work is taken.
+    pub low: bool,
+    /// The users' files have no room: nothing is applied.
+    pub blocked: bool,
+}
+
+impl Condition {
+    /// How unfit to lead this makes a replica; 0 is fit. Who applies nothing cannot even release.
+    pub(crate) fn severity(self) -> u8 {
+        2 * u8::from(self.blocked) + u8::from(self.low)
+    }
 }
 
 /// One command to agree on.

@@ -20,7 +20,7 @@ impl Core {
             .config
             .unchosen_bytes_max
             .saturating_sub(self.log.unchosen_bytes());
-        let (disk_low, last) = (self.disk_low, self.log.last());
+        let last = self.log.last();
         let idle = self.log.chosen() == last;
         let Part::Leader(leadership) = &mut self.part else {
             let reject = |proposal: Proposal| (proposal.id, Reject::NotLeader { hint });
@@ -39,10 +39,9 @@ impl Core {
                 "the core proposes {:?} itself",
                 proposal.kind
             );
-            let refused = disk_low && proposal.kind != EntryKind::Time;
             // Once one had no room, later ones wait too, so that a client's order is kept.
             full |= proposal.payload.len() > room;
-            if full || refused {
+            if full {
                 out.rejects.push((proposal.id, Reject::Busy));
                 continue;
             }
@@ -95,6 +94,8 @@ impl Core {
         stream.heard_at = now;
         stream.wal_age_us = m.wal_age_us;
         stream.applied = stream.applied.max(m.applied);
+        stream.sync_us = m.sync_us;
+        stream.condition = m.condition;
         let received = m.received.min(last);
         if let Some(next) = stream.lost_after(m.round, received) {
             let known = stream.next.is_some();

@@ -25,6 +25,10 @@ pub(crate) struct Leadership {
     pub(crate) heartbeat_at: MonoTime,
     /// When the chosen prefix last moved, or began to wait.
     pub(crate) progress_at: MonoTime,
+    /// What was chosen at each heartbeat of the last election timeout, ascending.
+    pub(crate) chosen_at: VecDeque<(MonoTime, Slot)>,
+    /// The last pause is excused until a quorum has confirmed this round, which began after it.
+    pub(crate) excused_until: Option<u64>,
     pub(crate) transfer: Option<Transfer>,
     /// No preferred replica is handed leadership before.
     pub(crate) prefer_at: MonoTime,
@@ -50,6 +54,12 @@ impl Leadership {
     pub(crate) fn quorum_round(&self, quorum: usize) -> u64 {
         let others = self.streams.values().map(|stream| stream.round);
         nth_highest(others.chain([self.round]), quorum)
+    }
+
+    /// How long the slowest disk of the fastest `quorum` takes for a sync; `own` is the own one's.
+    pub(crate) fn quorum_sync_us(&self, own: u64, quorum: usize) -> u64 {
+        let others = self.streams.values().map(|stream| stream.sync_us);
+        nth_highest(others.chain([own]), self.streams.len() + 2 - quorum)
     }
 
     /// The latest moment up to which `quorum` voters were heard of.

@@ -69,6 +69,7 @@ mod prober;
 mod stepdown;
 mod takeover;
 
+mod fitness;
 mod flush;
 mod leader;
 mod leadership;
@@ -96,7 +97,7 @@ pub use crate::config::{Config, Identity, Member, Membership, Recovered};
 pub use crate::core::Core;
 pub use crate::entry::{Entry, EntryKind};
 pub use crate::ident::{ClusterId, DiskId, MonoTime, NodeId, Slot, WalSeq};
-pub use crate::input::{Admin, Input, PeerHello, Proposal};
+pub use crate::input::{Admin, Condition, Input, PeerHello, Proposal};
 pub use crate::message::Message;
 pub use crate::outbox::{
     Chosen, Envelope, LoadLog, Note, Outbox, Reject, ReleaseLog, Role, RoleChange, WalAppend,

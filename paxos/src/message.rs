@@ -6,6 +6,7 @@
 use crate::ballot::Ballot;
 use crate::entry::Entry;
 use crate::ident::Slot;
+use crate::input::Condition;
 
 /// One message between replicas. The layout on the wire is in [`crate::codec`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,6 +226,10 @@ pub struct HeartbeatAck {
     pub wal_age_us: u64,
     /// Every slot up to here would count as chosen if it started anew now: its disk says so.
     pub recorded: Slot,
+    /// How long its disk takes for a sync, microseconds, as measured lately.
+    pub sync_us: u64,
+    /// What its disks allow.
+    pub condition: Condition,
 }
 
 /// A follower misses something.

@@ -227,6 +227,8 @@ pub enum Why {
     CommitStalled,
     /// The own disk did not finish a write within an election timeout.
     DiskStalled,
+    /// Its disk is full, or its files have no room so that nothing is applied.
+    NoRoom,
     /// The operator said so.
     Asked,
 }

@@ -1,8 +1,15 @@
 //! A process that slept: suspended, swapped out, or starved.
 //!
 //! Its timers are all due at once, while the messages that would have stopped them wait in its
-//! queues. So after a pause no timeout fires before that input had time to arrive, and a leader
-//! answers no read by a round from before it.
+//! queues. So after a pause no timeout fires before that input had time to arrive.
+//!
+//! This excuses a replica once. A processor that is always late would otherwise disarm every
+//! watchdog for ever: the next late turn is not excused until the replica has shown that it works,
+//! a leader by a quorum that answered a round begun after the pause, any other by a leader's word or
+//! by going on to the next step of an election.
+//!
+//! Reads need nothing here. A round is confirmed by answers that were given after it began and while
+//! nothing higher was promised; how late they are heard does not matter (decision 19).
 
 use crate::core::{Core, Part};
 use crate::ident::MonoTime;
@@ -15,6 +22,11 @@ impl Core {
         if self.peers.is_empty() || late_us <= self.config.heartbeat_us {
             return;
         }
+        self.end_excuse();
+        if self.excused {
+            return;
+        }
+        self.excused = true;
         out.notes.push(Note::Paused { late_us });
         let (heartbeat_us, election_us) = (self.config.heartbeat_us, self.config.election_us);
         let soon = now.after(heartbeat_us);
@@ -35,12 +47,25 @@ impl Core {
             }
             Part::Leader(leadership) => {
                 leadership.heartbeat_at = leadership.heartbeat_at.max(now);
-                leadership.reads.restart();
+                leadership.excused_until = Some(leadership.round + 1);
                 leadership.progress_at = leadership.progress_at.max(fresh);
                 for stream in leadership.streams.values_mut() {
                     stream.heard_at = stream.heard_at.max(fresh);
                 }
             }
+        }
+    }
+
+    /// A leader's excuse has done its work once a quorum answered after the pause.
+    fn end_excuse(&mut self) {
+        let quorum = self.quorum();
+        let Part::Leader(leadership) = &mut self.part else {
+            return;
+        };
+        let round = leadership.quorum_round(quorum);
+        if leadership.excused_until.is_none_or(|until| round >= until) {
+            leadership.excused_until = None;
+            self.excused = false;
         }
     }
 }

@@ -42,7 +42,8 @@ impl Core {
             .iter()
             .find(steady)
             .map(|(&node, _)| node);
-        if let Some(to) = lowest.filter(|&to| to < own) {
+        if let Some(to) = lowest.filter(|&to| to < own && self.may_be_handed(to)) {
+            self.note_handed(to);
             self.begin_transfer(to, out);
         }
     }

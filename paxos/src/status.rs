@@ -20,6 +20,8 @@ pub struct Status {
     pub first: Slot,
     /// Every slot up to here is known to be chosen.
     pub chosen: Slot,
+    /// The highest slot known to be chosen anywhere; above `chosen` on a replica that is behind.
+    pub known_chosen: Slot,
     /// The last slot held.
     pub last: Slot,
     /// What the driver applied.
@@ -76,6 +78,7 @@ impl Core {
             promised: self.promised,
             first: self.log.first(),
             chosen: self.log.chosen(),
+            known_chosen: self.known_chosen(),
             last: self.log.last(),
             applied: self.applied,
             durable: self.vote.upto,
@@ -92,6 +95,15 @@ impl Core {
                 .map(|&node| self.peer_status(node))
                 .collect(),
         }
+    }
+
+    /// The highest slot that this replica knows to be chosen anywhere: told by its leader or by any
+    /// peer, or chosen here.
+    #[must_use]
+    pub fn known_chosen(&self) -> Slot {
+        let told = self.peers.values().map(|peer| peer.chosen).max();
+        let told = told.unwrap_or_default().max(self.following.commit);
+        told.max(self.log.chosen())
     }
 
     fn peer_status(&self, node: NodeId) -> PeerStatus {

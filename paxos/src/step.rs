@@ -40,6 +40,7 @@ impl Core {
                 Some(until) => until.min(prober.deadline),
                 None => prober.deadline,
             },
+            Part::Candidate(candidate) if self.peers.is_empty() => candidate.resend_at,
             Part::Candidate(candidate) => candidate.deadline.min(candidate.resend_at),
             Part::Leader(leadership) => leadership.heartbeat_at,
         }
@@ -62,7 +63,7 @@ impl Core {
             }
             Input::Propose { proposals, wall_ms } => self.on_propose(proposals, wall_ms, out),
             Input::Read { id } => self.on_read(id, out),
-            Input::WalDurable { seq } => self.durable.complete(seq),
+            Input::WalDurable { seq } => self.durable.complete(seq, self.now),
             Input::Applied { slot } => {
                 assert!(
                     slot <= self.published,
@@ -78,7 +79,7 @@ impl Core {
             Input::LogTrimmed { first } => self.log.forget_below(first),
             Input::SnapshotSaved { slot, meta } => self.on_snapshot_saved(slot, meta, out),
             Input::Admin(admin) => self.on_admin(admin, out),
-            Input::DiskLow(low) => self.disk_low = low,
+            Input::Condition(condition) => self.condition = condition,
         }
     }
 

@@ -9,6 +9,7 @@ impl Core {
     /// outcome is unknown, and of each read that it must be asked elsewhere.
     pub(crate) fn become_follower(&mut self, why: Why, out: &mut Outbox) {
         let part = std::mem::replace(&mut self.part, Part::Follower);
+        self.excused = false;
         self.rearm_election();
         let Part::Leader(mut leadership) = part else {
             return;

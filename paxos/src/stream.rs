@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ident::{MonoTime, Slot};
+use crate::input::Condition;
 
 /// The state of one stream, for one leadership.
 #[derive(Clone, Debug)]
@@ -19,6 +20,10 @@ pub(crate) struct Stream {
     /// The last commit index sent.
     pub(crate) commit_sent: Slot,
     pub(crate) wal_age_us: u64,
+    /// How long a sync takes there, as it last said.
+    pub(crate) sync_us: u64,
+    /// What its disks allow, as it last said.
+    pub(crate) condition: Condition,
     /// When it last answered under this ballot.
     pub(crate) heard_at: MonoTime,
     /// The highest round it confirmed.
@@ -40,6 +45,8 @@ impl Stream {
             applied: Slot::NONE,
             commit_sent: Slot::NONE,
             wal_age_us: 0,
+            sync_us: 0,
+            condition: Condition::default(),
             heard_at: now,
             round: 0,
             mark: None,

@@ -94,6 +94,8 @@ impl Core {
             round: 0,
             heartbeat_at: self.now,
             progress_at: self.now,
+            chosen_at: VecDeque::new(),
+            excused_until: None,
             transfer: None,
             prefer_at: self.now.after(self.config.election_us),
         }));

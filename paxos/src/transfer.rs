@@ -3,12 +3,11 @@
 //! While a hand-over is under way nothing new is proposed. It ends when the other takes over, or
 //! at a deadline, after which this leader goes on.
 
-use crate::core::{Core, Part};
+use crate::core::Core;
 use crate::ident::NodeId;
 use crate::leadership::Transfer;
 use crate::message::{Message, TransferNow};
 use crate::outbox::{Note, Outbox};
-use crate::stream::Stream;
 
 impl Core {
     /// Begins to hand leadership to `to`, unless a hand-over is under way already.
@@ -76,25 +75,5 @@ impl Core {
             leadership.prefer_at = now.after(4 * election_us);
             out.notes.push(Note::TransferFailed { to: transfer.to });
         }
-    }
-
-    /// The connected follower with a healthy disk that holds most, if there is one.
-    pub(crate) fn healthiest(&self) -> Option<NodeId> {
-        let Part::Leader(leadership) = &self.part else {
-            return None;
-        };
-        let healthy = leadership
-            .streams
-            .iter()
-            .filter(|(node, s)| self.is_healthy(**node, s));
-        healthy
-            .max_by_key(|(_, stream)| stream.durable)
-            .map(|(&node, _)| node)
-    }
-
-    /// Whether a follower is connected, was heard of lately, and its disk keeps up.
-    pub(crate) fn is_healthy(&self, node: NodeId, stream: &Stream) -> bool {
-        let lately = self.now.since(stream.heard_at) <= 2 * self.config.heartbeat_us;
-        self.is_up(node) && lately && stream.wal_age_us <= self.config.election_us / 2
     }
 }

@@ -31,7 +31,8 @@ impl Core {
         };
         leadership.heartbeat_at = now.after(heartbeat_us);
         self.expire_transfer(out);
-        self.flee_slow_disk(out);
+        self.mark_chosen();
+        self.hand_over_if_unfit(out);
         self.prefer_lowest(out);
         self.update_needed(out);
         self.begin_round(out);
@@ -49,27 +50,34 @@ impl Core {
         if self.now.since(heard) > election_us {
             return Some(Why::NoQuorum);
         }
-        if self.wal_age_us() > election_us {
+        let sync_us = self.durable.sync_us();
+        if self.wal_age_us() > self.config.disk_patience_us(sync_us) {
             return Some(Why::DiskStalled);
         }
         let waits = self.log.last() > self.log.chosen();
-        if waits && self.now.since(leadership.progress_at) > 2 * election_us {
+        let quorum_us = leadership.quorum_sync_us(sync_us, self.quorum());
+        let patience_us = 2 * self.config.disk_patience_us(quorum_us);
+        if waits && self.now.since(leadership.progress_at) > patience_us {
             return Some(Why::CommitStalled);
         }
         None
     }
 
-    /// With a disk that hangs for half an election timeout, hands leadership to a healthy one.
-    fn flee_slow_disk(&mut self, out: &mut Outbox) {
-        let busy = |l: &crate::leadership::Leadership| l.transfer.is_some();
-        if !self.disk_is_stalled() || self.leadership_mut().is_none_or(|l| busy(l)) {
+    /// Remembers what is chosen now, to tell later who has applied it in time.
+    fn mark_chosen(&mut self) {
+        let (now, chosen) = (self.now, self.log.chosen());
+        let since = now.0.saturating_sub(self.config.election_us);
+        let Some(leadership) = self.leadership_mut() else {
             return;
+        };
+        // The newest mark that is old enough stays.
+        while leadership
+            .chosen_at
+            .get(1)
+            .is_some_and(|(at, _)| at.0 <= since)
+        {
+            leadership.chosen_at.pop_front();
         }
-        if let Some(to) = self.healthiest() {
-            out.notes.push(Note::WatchdogFired {
-                why: Why::DiskStalled,
-            });
-            self.begin_transfer(to, out);
-        }
+        leadership.chosen_at.push_back((now, chosen));
     }
 }

@@ -29,7 +29,7 @@ pub struct Status {
     pub applied: u64,
     /// The highest slot in its log.
     pub last: u64,
-    /// Slots that it has still to apply of what it knows to exist.
+    /// Slots that it has still to apply of what it knows the cluster to have chosen.
     pub lag: u64,
     /// Bytes of its log on disk.
     pub log_bytes: u64,

@@ -30,7 +30,7 @@ impl Engine {
             chosen: core.chosen.0,
             applied: self.applied.0,
             last: core.last.0,
-            lag: core.last.0.saturating_sub(self.applied.0),
+            lag: core.known_chosen.0.saturating_sub(self.applied.0),
             version: self.options.version.clone(),
             ..Status::default()
         }

@@ -32,6 +32,8 @@ pub enum Phase {
 pub struct Report {
     /// What clients are told too. `state_hash` is 0 unless it was asked for.
     pub status: net::Status,
+    /// Why the replica cannot serve, if it cannot.
+    pub not_ready: Option<String>,
     /// What agreement knows.
     pub core: paxos::Status,
     /// What the log has done.

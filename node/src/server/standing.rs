@@ -139,6 +139,7 @@ impl Standing {
         let (state_bytes, state_bytes_max) = engine.machine().weight();
         Report {
             status,
+            not_ready: engine.not_ready(),
             core: engine.core().status(),
             log: wal.report(),
             fell_behind: self.fell_behind.values().copied().collect(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use paxos::ghost::{Ghost, Verdict};
 use paxos::{
     ClusterId, Config, Core, DiskId, EntryKind, Identity, Input, LoadLog, Member, Membership,
-    Message, MonoTime, NodeId, Outbox, Proposal, Reject, Role, Slot, WalAppend,
+    Message, MonoTime, NodeId, Outbox, Proposal, Reject, Role, Slot, WalAppend, WalRecord,
 };
 
 /// A message on its way.
@@ -223,6 +223,15 @@ impl Cluster {
         unsynced.drain(..count);
         self.ghost.durable(node, seq)?;
         self.step(node, Input::WalDurable { seq })
+    }
+
+    /// Whether anything on its way to the disk of `node` promises a ballot, which the superblocks
+    /// must say too.
+    pub(crate) fn promises_wait(&self, node: NodeId) -> bool {
+        let waiting = self.unsynced.get(&node).into_iter().flatten();
+        waiting
+            .flat_map(|append| &append.records)
+            .any(|record| matches!(record, WalRecord::Promise { .. }))
     }
 
     pub(crate) fn deliver(&mut self, flight: Flight) -> Verdict {

@@ -7,7 +7,9 @@ use paxos::message::{
     Accept, Accepted, ChosenChunk, Faulty, FetchChosen, Heartbeat, HeartbeatAck, Held, Nack,
     Prepare, Probe, ProbeReply, Promise, Resync, TransferNow, Verdict,
 };
-use paxos::{Ballot, DecodeError, DiskId, Entry, EntryKind, Input, Message, NodeId, Slot};
+use paxos::{
+    Ballot, Condition, DecodeError, DiskId, Entry, EntryKind, Input, Message, NodeId, Slot,
+};
 use proptest::prelude::*;
 
 use crate::cluster::{Cluster, Shape};
@@ -124,8 +126,17 @@ fn messages() -> impl Strategy<Value = Message> {
                 needed
             }
         )),
-        (b(), n(), s(), s(), s(), s(), (n(), s())).prop_map(
-            |(ballot, round, upto, received, chosen, applied, (wal_age_us, recorded))| {
+        (
+            b(),
+            n(),
+            s(),
+            s(),
+            s(),
+            s(),
+            (n(), s(), n(), any::<[bool; 2]>())
+        )
+            .prop_map(|(ballot, round, upto, received, chosen, applied, disk)| {
+                let (wal_age_us, recorded, sync_us, [low, blocked]) = disk;
                 Message::HeartbeatAck(HeartbeatAck {
                     ballot,
                     round,
@@ -135,9 +146,10 @@ fn messages() -> impl Strategy<Value = Message> {
                     applied,
                     wal_age_us,
                     recorded,
+                    sync_us,
+                    condition: Condition { low, blocked },
                 })
-            }
-        ),
+            }),
         (b(), s()).prop_map(|(ballot, next)| Message::Resync(Resync { ballot, next })),
         (s(), any::<u32>())
             .prop_map(|(from, max_bytes)| Message::FetchChosen(FetchChosen { from, max_bytes })),

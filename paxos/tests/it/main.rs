@@ -8,5 +8,6 @@ mod golden;
 mod liveness;
 mod script;
 mod search;
+mod slow;
 mod timed;
 mod walks;

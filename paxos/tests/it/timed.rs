@@ -30,6 +30,13 @@ pub(crate) struct Timed {
     pub(crate) paused: BTreeSet<NodeId>,
     syncing: BTreeMap<NodeId, u64>,
     pub(crate) loss_percent: usize,
+    /// How long a sync takes, by node; a few hundred microseconds where nothing is said. A promise
+    /// takes two: the log beside the first superblock, then the second.
+    pub(crate) sync_us: BTreeMap<NodeId, u64>,
+    /// Bytes per second of each directed link; without limit by default.
+    pub(crate) bandwidth: Option<u64>,
+    /// These nodes get a turn only once in so many microseconds, for messages and timers alike.
+    pub(crate) late_us: BTreeMap<NodeId, u64>,
     pub(crate) elections: usize,
     leaders_seen: BTreeSet<(u64, NodeId)>,
 }
@@ -47,6 +54,9 @@ impl Timed {
             paused: BTreeSet::new(),
             syncing: BTreeMap::new(),
             loss_percent: 0,
+            sync_us: BTreeMap::new(),
+            bandwidth: None,
+            late_us: BTreeMap::new(),
             elections: 0,
             leaders_seen: BTreeSet::new(),
         }
@@ -115,12 +125,23 @@ impl Timed {
                     self.schedule(1_000, Event::Arrive(flight));
                     return;
                 }
+                let turn = self.turn(flight.to, self.now());
+                if turn > self.now() {
+                    self.schedule(turn.since(self.now()), Event::Arrive(flight));
+                    return;
+                }
                 self.cluster.deliver(flight).unwrap();
             }
             Event::Synced(node, begun, count) => {
                 if self.syncing.get(&node) == Some(&begun) {
                     if self.stalled.contains(&node) || self.paused.contains(&node) {
                         self.schedule(5_000, Event::Synced(node, begun, count));
+                        return;
+                    }
+                    let turn = self.turn(node, self.now());
+                    if turn > self.now() {
+                        let wait_us = turn.since(self.now());
+                        self.schedule(wait_us, Event::Synced(node, begun, count));
                         return;
                     }
                     self.syncing.remove(&node);
@@ -130,8 +151,16 @@ impl Timed {
         }
     }
 
-    /// Takes what the last step wanted and plans its arrival.
+    /// Takes what the last step wanted and plans its arrival; what is chosen is applied at once.
     fn collect(&mut self) {
+        for node in self.cluster.nodes() {
+            let core = self.cluster.cores.get(&node);
+            let status = core.map(paxos::Core::status);
+            if let Some(status) = status.filter(|status| status.applied < status.chosen) {
+                let slot = status.chosen;
+                self.cluster.step(node, Input::Applied { slot }).unwrap();
+            }
+        }
         for flight in std::mem::take(&mut self.cluster.flights) {
             if self.dice.percent(self.loss_percent) {
                 continue;
@@ -139,7 +168,11 @@ impl Timed {
             let latency = 100 + self.dice.below(400) as u64;
             let key = (flight.from, flight.to);
             let earliest = self.arrivals.get(&key).copied().unwrap_or_default();
-            let at = self.now().after(latency).max(earliest);
+            let mut at = self.now().after(latency).max(earliest);
+            if let Some(bandwidth) = self.bandwidth {
+                let bytes = flight.message.encode().len() as u64;
+                at = at.after(bytes * 1_000_000 / bandwidth);
+            }
             self.arrivals.insert(key, at);
             self.count += 1;
             self.events.insert((at, self.count), Event::Arrive(flight));
@@ -152,7 +185,11 @@ impl Timed {
                 .map_or(0, |queue| queue.len());
             if count > 0 && !self.syncing.contains_key(&node) {
                 self.syncing.insert(node, self.count + 1);
-                let sync_us = 100 + self.dice.below(300) as u64;
+                let sync_us = match self.sync_us.get(&node) {
+                    Some(us) if self.cluster.promises_wait(node) => 2 * us,
+                    Some(us) => *us,
+                    None => 100 + self.dice.below(300) as u64,
+                };
                 self.schedule(sync_us, Event::Synced(node, self.count + 1, count));
             }
         }
@@ -171,8 +208,25 @@ impl Timed {
             .iter()
             .filter(|(node, _)| !self.paused.contains(node));
         awake
-            .map(|(&node, core)| (core.next_wake().max(self.now()), node))
+            .map(|(&node, core)| (self.tick_at(node, core.next_wake().max(self.now())), node))
             .min()
+    }
+
+    /// The next moment from `at` on at which `node` looks at its messages.
+    fn turn(&self, node: NodeId, at: MonoTime) -> MonoTime {
+        match self.late_us.get(&node) {
+            Some(every) => MonoTime(at.0.div_ceil(*every) * every),
+            None => at,
+        }
+    }
+
+    /// When a timer due at `at` fires: in a late turn after all that came.
+    fn tick_at(&self, node: NodeId, at: MonoTime) -> MonoTime {
+        if self.late_us.contains_key(&node) {
+            self.turn(node, MonoTime(at.0.saturating_sub(1))).after(1)
+        } else {
+            at
+        }
     }
 
     fn note_leaders(&mut self) {

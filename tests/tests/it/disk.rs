@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::harness::http::get;
 use tests::harness::patience::wait_for;
 use tests::harness::words::{append, beside, release};
 use tests::harness::{Client, Cluster, Plan};
@@ -199,6 +200,49 @@ fn a_full_disk_that_is_freed_again_loses_nothing() {
         drop(client);
     }
     section(&other, "after");
+    cluster.check_sections();
+}
+
+/// One full disk, the leader's, while the others have room: it hands over at once, says that it is not
+/// ready, and is not made leader again while its disk is full, though it is the one preferred.
+#[test]
+fn a_leader_with_a_full_disk_hands_over() {
+    let Some(disk) = SmallDisk::mount("a_leader_with_a_full_disk_hands_over", 200) else {
+        return;
+    };
+    let plan = Plan::new(3).data_of(1, &disk.path().join("1"));
+    let cluster = plan.flag("--prefer-leader", "lowest-id").start();
+    let client = cluster.client("C1");
+    wait_for("replica 1 to lead", LIMIT, || cluster.leader() == 1);
+    section(&client, "before");
+    let ready = |id| {
+        let page = get(cluster.http_address(id), "/readyz");
+        page.is_ok_and(|(code, _)| code == 200)
+    };
+    assert!(ready(1));
+
+    disk.fill();
+    // The log's segment has room left, the users' files have none.
+    let line = "x".repeat(100_000) + "\n";
+    client.acquire();
+    for _ in 0..5 {
+        let asked = client.send(append("file_1", &line));
+        client
+            .wait_within(&asked, Duration::from_secs(60))
+            .done("the service goes on");
+    }
+    client.release();
+    wait_for("another to lead", LIMIT, || cluster.leader() != 1);
+    wait_for("the full replica to say so", LIMIT, || !ready(1));
+    let leader = cluster.leader();
+    for _ in 0..20 {
+        section(&client, "still");
+        assert_eq!(cluster.leader(), leader, "a full disk is not preferred");
+    }
+    disk.free();
+    wait_for("replica 1 to lead again", LIMIT, || cluster.leader() == 1);
+    assert!(ready(1));
+    section(&client, "after");
     cluster.check_sections();
 }
 

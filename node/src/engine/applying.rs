@@ -8,6 +8,10 @@ use statemachine::{Applied, At, ClusterTime, Effects, Event, LeftQueueWhy, Setti
 use super::requests::{Carried, Key, Placed, Unanswered};
 use super::{Effect, Engine, Note, Origin, Output};
 
+/// Bytes read back from the log at once, however little memory is set aside for what waits: each
+/// reading costs time, and with a few entries each the rest would grow faster than it shrinks.
+const READ_BACK_BYTES_MIN: usize = 256 << 10;
+
 impl Engine {
     /// Which proposals stand in the log, and which came back.
     pub(super) fn on_proposals(&mut self, out: &mut Output) {
@@ -46,7 +50,8 @@ impl Engine {
             self.apply(now, slot, &entry, out);
         }
         if let Some(from) = self.backlog.ask(self.core.settled()) {
-            let (upto, max_bytes) = (self.core.settled(), self.options.limits.backlog_bytes);
+            let upto = self.core.settled();
+            let max_bytes = self.options.limits.backlog_bytes.max(READ_BACK_BYTES_MIN);
             out.load_log.push(paxos::LoadLog {
                 to: self.id(),
                 from,

@@ -41,17 +41,14 @@ pub(crate) fn answer(state: &State, query: &Query) -> Answer {
         },
         Query::Read { file, offset, len } => read_plan(state, file, *offset, *len),
         Query::CheckToken { lock, token } => {
-            let holder = state
-                .locks()
-                .get(lock.as_str())
-                .and_then(|lock| lock.holder.as_ref());
+            let holder = state.holder(lock);
             Answer::Token {
                 current: holder.is_some_and(|holder| holder.token == *token),
             }
         }
         Query::Session { id } => match state.sessions().get(id) {
-            Some(session) => Answer::Session(session_fact(state, *id, session)),
-            None => Answer::Refused(Refusal::SessionExpired),
+            Some(session) if state.lives(*id) => Answer::Session(session_fact(state, *id, session)),
+            _ => Answer::Refused(Refusal::SessionExpired),
         },
     }
 }
@@ -85,9 +82,7 @@ fn lock_status(state: &State, name: &str) -> LockStatus {
         });
     LockStatus {
         lock: name.to_owned(),
-        holder: known
-            .and_then(|lock| lock.holder.as_ref())
-            .map(|h| holder_fact(state, h)),
+        holder: state.holder(name).map(|h| holder_fact(state, h)),
         queue: queue.collect(),
         queue_len: known.map_or(0, |lock| lock.queue.len()),
     }

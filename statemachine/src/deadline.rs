@@ -56,8 +56,17 @@ impl Deadlines {
         self.dues.get_min()
     }
 
-    /// Those before `end`, in order.
-    pub(crate) fn before(&self, end: ClusterTime) -> impl Iterator<Item = &Due> {
-        self.dues.iter().take_while(move |due| due.at < end)
+    /// Those after `start` and before `end`, in order.
+    pub(crate) fn between(
+        &self,
+        start: ClusterTime,
+        end: ClusterTime,
+    ) -> impl Iterator<Item = &Due> {
+        let first = Due {
+            at: start.after(1),
+            origin: Slot(0),
+            what: Ending::Session(SessionId(0)),
+        };
+        self.dues.range(first..).take_while(move |due| due.at < end)
     }
 }

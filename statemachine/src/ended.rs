@@ -12,6 +12,7 @@
 use imbl::{OrdMap, Vector};
 
 use crate::budget::fate_cost;
+use crate::digest::{self, Kind, Sum};
 use crate::{Fate, Settings, Token};
 
 /// The ring takes this part of the state's budget at most.
@@ -31,6 +32,8 @@ pub(crate) struct Ended {
     numbers: OrdMap<Token, u64>,
     /// What `last` weighs.
     bytes: u64,
+    /// The hash of `last`.
+    hash: Sum,
 }
 
 impl Ended {
@@ -50,6 +53,11 @@ impl Ended {
     /// What the ring weighs.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The hash of the grants remembered.
+    pub(crate) fn hash(&self) -> u128 {
+        self.hash.value()
     }
 
     /// The grants remembered, the one that ended first first.
@@ -80,13 +88,17 @@ impl Ended {
                 .pop_front()
                 .expect("only a full ring is too large");
             self.bytes -= fate_cost(&fate);
-            self.numbers.remove(&token);
+            let number = self.numbers.remove(&token);
+            self.hash
+                .remove(digest::part(Kind::End, &(number, token, &fate)));
         }
     }
 
     /// Notes how a grant ended, and forgets none.
     pub(crate) fn append(&mut self, token: Token, fate: Fate) {
         self.bytes += fate_cost(&fate);
+        self.hash
+            .add(digest::part(Kind::End, &(Some(self.count), token, &fate)));
         self.last.push_back((token, fate));
         let known = self.numbers.insert(token, self.count);
         assert!(known.is_none(), "token {token} ended once");

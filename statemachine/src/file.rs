@@ -2,6 +2,7 @@
 
 use crate::FileId;
 use crate::budget::FILE_BYTES;
+use crate::digest::{self, Kind};
 use crate::name::Name;
 
 /// A file that exists.
@@ -34,6 +35,12 @@ impl File {
         let offset = self.length;
         self.length += data.len() as u64;
         offset
+    }
+
+    /// The hash of what is known of the file.
+    pub(crate) fn hash(&self, name: &Name) -> u128 {
+        let content = (self.length, self.crc32);
+        digest::part(Kind::File, &(&**name, self.id, &*self.guard, content))
     }
 
     /// What it takes of the budget, its name apart.

@@ -53,7 +53,7 @@
 //! - what goes in and comes out: `id`, `name`, `settings`, `command`, `outcome`, `refusal`,
 //!   `query`, `effects`, `event`, `codec`
 //! - what is kept: `session` with `dedup`, `lock` with `queue` and `section`, `file`, `deadline`,
-//!   `ended`, `budget`, and `state`, which keeps all of it in step
+//!   `ended`, `budget`, `digest`, and `state`, which keeps all of it in step
 //! - what changes it: `machine`, the door, and `apply`, one file for each family of commands
 //! - what looks at it: `answer`, `snapshot`
 
@@ -64,6 +64,7 @@ mod codec;
 mod command;
 mod deadline;
 mod dedup;
+mod digest;
 mod effects;
 mod ended;
 mod event;

@@ -81,15 +81,6 @@ impl<T: Clone> Queue<T> {
         item
     }
 
-    /// The one who came first.
-    pub(crate) fn first(&self) -> Option<(Slot, &T)> {
-        let mut at = self.root.as_deref()?;
-        while let Some(left) = at.left.as_deref() {
-            at = left;
-        }
-        Some((at.slot, &at.item))
-    }
-
     /// The place of the one who came in `slot`, 1 for the first.
     pub(crate) fn position(&self, slot: Slot) -> Option<u64> {
         let mut at = self.root.as_deref()?;
@@ -227,7 +218,7 @@ mod tests {
             assert_eq!(queue.position(Slot(slot)), Some(place as u64 + 1));
         }
         assert_eq!(
-            queue.first().map(|(s, _)| s.0),
+            queue.iter().next().map(|(s, _)| s.0),
             model.keys().next().copied()
         );
     }

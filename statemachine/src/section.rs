@@ -5,6 +5,7 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::PENDING_BYTES;
+use crate::digest;
 use crate::name::Name;
 use crate::{Refusal, SectionPart, Settings};
 
@@ -16,6 +17,8 @@ pub(crate) struct Section {
     bytes: u64,
     /// The files they go to.
     files: OrdMap<Name, ()>,
+    /// The hash of the appends, in order.
+    hash: u128,
 }
 
 /// One append that waits for its release.
@@ -70,6 +73,7 @@ impl Section {
     pub(crate) fn push(&mut self, append: Pending) {
         self.bytes += append.data.len() as u64;
         self.files.insert(append.file.clone(), ());
+        self.hash = digest::chain(self.hash, &[append.file.as_bytes(), &append.data]);
         self.appends.push_back(append);
     }
 
@@ -81,6 +85,11 @@ impl Section {
     /// The files they go to, by name.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Name> {
         self.files.keys()
+    }
+
+    /// The hash of the appends, in order.
+    pub(crate) fn hash(&self) -> u128 {
+        self.hash
     }
 
     /// What it takes of the budget.

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 
 use crate::budget::{RANGE_BYTES, SESSION_BYTES, answer_cost, lost_cost};
 use crate::dedup::{self, Ran};
+use crate::digest::{self, Kind, Sum};
 use crate::name::Name;
-use crate::{ClusterTime, Done, NotHeldWhy, Outcome, Seq, Slot, Token};
+use crate::{ClusterTime, Done, NotHeldWhy, Outcome, Seq, SessionId, Slot, Token};
 
 /// Lost grants that a session remembers the reason of.
 pub(crate) const LOST_MAX: usize = 8;
@@ -21,17 +23,36 @@ pub(crate) struct Session {
     pub(crate) since: ClusterTime,
     pub(crate) since_wall_ms: u64,
     pub(crate) deadline: ClusterTime,
+    pub(crate) presence: Presence,
     /// Commands that ran or were given up, those that wait included.
     pub(crate) ran: Ran,
     /// Answers not yet named as done. Invariant: their numbers are in `ran`.
     remembered: VecDeque<(Seq, Outcome)>,
     remembered_bytes: u64,
+    /// The hash of `remembered`.
+    answers: Sum,
+    /// The share of this session in the state's hash, as of the last change.
+    pub(crate) part: u128,
     /// The last grants lost and why, to say so to whoever shows their token.
     pub(crate) lost: Vec<(Token, NotHeldWhy)>,
     /// Acquires that wait, by number. Follows from the locks.
-    waits: Vec<Wait>,
+    waits: OrdMap<Seq, Wait>,
+    /// The same by lock: a session waits for a lock but once.
+    awaited: OrdMap<Name, Seq>,
     /// Locks held, by the acquire that got them. Follows from the locks.
     pub(crate) held: OrdMap<Seq, Name>,
+}
+
+/// Whether a session is being cleared away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Presence {
+    /// It is not, though it may be due.
+    #[default]
+    Here,
+    /// It has expired, and more than one slot is needed to clear away what it had.
+    Expired,
+    /// It was closed, and more than one slot is needed to clear away what it had.
+    Closed,
 }
 
 /// An acquire that waits.
@@ -55,8 +76,12 @@ impl Session {
             ran: Ran::default(),
             remembered: VecDeque::new(),
             remembered_bytes: 0,
+            answers: Sum::default(),
+            part: 0,
             lost: Vec::new(),
-            waits: Vec::new(),
+            waits: OrdMap::new(),
+            awaited: OrdMap::new(),
+            presence: Presence::Here,
             held: OrdMap::new(),
         }
     }
@@ -75,21 +100,25 @@ impl Session {
         self.remembered.iter()
     }
 
-    /// Commands that wait or whose answer is remembered.
-    pub(crate) fn in_flight(&self) -> u64 {
-        (self.remembered.len() + self.waits.len()) as u64
+    /// Commands whose answer is remembered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.remembered.len() as u64
     }
 
     /// Keeps the answer of a command that ran.
     pub(crate) fn remember(&mut self, seq: Seq, outcome: Outcome) {
         self.ran.insert(seq);
         self.remembered_bytes += answer_cost(&outcome);
+        self.answers
+            .add(digest::part(Kind::Answer, &(seq, &outcome)));
         // Numbers count up, so that the place is nearly always the end.
         match self.remembered.binary_search_by_key(&seq, |&(seq, _)| seq) {
             Err(at) => self.remembered.insert(at, (seq, outcome)),
             Ok(at) => {
                 let (_, old) = std::mem::replace(&mut self.remembered[at], (seq, outcome));
                 self.remembered_bytes -= answer_cost(&old);
+                self.answers
+                    .remove(digest::part(Kind::Answer, &(seq, &old)));
             }
         }
     }
@@ -99,8 +128,10 @@ impl Session {
         for (start, end) in dedup::ranges(done) {
             let from = self.remembered.partition_point(|&(seq, _)| seq < start);
             let to = self.remembered.partition_point(|&(seq, _)| seq <= end);
-            for (_, old) in self.remembered.drain(from..to) {
+            for (seq, old) in self.remembered.drain(from..to) {
                 self.remembered_bytes -= answer_cost(&old);
+                self.answers
+                    .remove(digest::part(Kind::Answer, &(seq, &old)));
             }
         }
     }
@@ -109,44 +140,39 @@ impl Session {
     pub(crate) fn given_up(&self, done: &Done) -> Vec<Wait> {
         let named = |seq| dedup::ranges(done).any(|(start, end)| start <= seq && seq <= end);
         self.waits
-            .iter()
+            .values()
             .filter(|wait| named(wait.seq))
             .cloned()
             .collect()
     }
 
     /// The acquires that wait, in order of their numbers.
-    pub(crate) fn waits(&self) -> &[Wait] {
+    pub(crate) fn waits(&self) -> &OrdMap<Seq, Wait> {
         &self.waits
     }
 
     /// The acquire of that number, if it waits.
     pub(crate) fn wait(&self, seq: Seq) -> Option<&Wait> {
-        let at = self
-            .waits
-            .binary_search_by_key(&seq, |wait| wait.seq)
-            .ok()?;
-        Some(&self.waits[at])
+        self.waits.get(&seq)
     }
 
     /// The acquire that waits for `lock`. A session waits for a lock but once.
     pub(crate) fn waits_for(&self, lock: &str) -> Option<Seq> {
-        self.waits
-            .iter()
-            .find(|wait| &*wait.lock == lock)
-            .map(|wait| wait.seq)
+        self.awaited.get(lock).copied()
     }
 
     /// Counts an acquire among those that wait.
     pub(crate) fn start_wait(&mut self, wait: Wait) {
         self.ran.insert(wait.seq);
-        let at = self.waits.partition_point(|known| known.seq < wait.seq);
-        self.waits.insert(at, wait);
+        self.awaited.insert(wait.lock.clone(), wait.seq);
+        self.waits.insert(wait.seq, wait);
     }
 
     /// Counts an acquire no longer among those that wait.
     pub(crate) fn end_wait(&mut self, seq: Seq) {
-        self.waits.retain(|wait| wait.seq != seq);
+        if let Some(wait) = self.waits.remove(&seq) {
+            self.awaited.remove(&wait.lock);
+        }
     }
 
     /// Keeps in mind why a grant was lost.
@@ -161,6 +187,20 @@ impl Session {
     pub(crate) fn why_lost(&self, token: Token) -> NotHeldWhy {
         let known = self.lost.iter().find(|(lost, _)| *lost == token);
         known.map_or(NotHeldWhy::Unknown, |(_, why)| why.clone())
+    }
+
+    /// The hash of what is written of the session; locks held and waited for are hashed with the
+    /// locks.
+    pub(crate) fn hash(&self, id: SessionId) -> u128 {
+        let times = (self.ttl_ms, self.since, self.since_wall_ms, self.deadline);
+        let (name, answers) = (&*self.name, self.answers.value());
+        digest::part(
+            Kind::Session,
+            &(
+                (id, self.nonce, name, times, self.presence),
+                (&self.ran, answers, &self.lost),
+            ),
+        )
     }
 
     /// What it takes of the budget.

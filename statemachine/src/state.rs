@@ -9,12 +9,13 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::deadline::{Deadlines, Due, Ending};
+use crate::digest::{self, Kind, Sum};
 use crate::ended::Ended;
 use crate::file::File;
 use crate::lock::{Holder, Lock, Waiter};
 use crate::name::Name;
 use crate::section::Pending;
-use crate::session::{Session, Wait};
+use crate::session::{Presence, Session, Wait};
 use crate::{ClusterTime, Fate, NotHeldWhy, Outcome, Seq, SessionId, Settings, Slot, Token};
 
 /// Everything that replicas agree on.
@@ -38,6 +39,8 @@ pub(crate) struct State {
     weight: u64,
     /// Bytes of data pending in all sections.
     pending: u64,
+    /// The hash of sessions, locks and files.
+    sum: Sum,
 }
 
 /// Looking.
@@ -88,6 +91,44 @@ impl State {
         self.pending
     }
 
+    /// A number for the state: equal states have equal ones. Costs the same whatever the state's size.
+    pub(crate) fn hash(&self) -> u64 {
+        let settings = self.settings.as_ref().map(|s| (s, s.added()));
+        let head = (self.applied, self.time, self.token, settings);
+        let parts = (self.sum.value(), self.ended.count(), self.ended.hash());
+        let hash = digest::part(Kind::Head, &(head, parts));
+        (hash >> 64) as u64 ^ hash as u64
+    }
+
+    /// Whether a session is there and has not ended. One that has may take some slots to clear away.
+    pub(crate) fn lives(&self, id: SessionId) -> bool {
+        let session = self.sessions.get(&id);
+        session.is_some_and(|session| session.deadline > self.time)
+    }
+
+    /// Whether a grant has not ended.
+    pub(crate) fn holds(&self, holder: &Holder) -> bool {
+        holder.deadline > self.time && self.lives(holder.session)
+    }
+
+    /// Whether an acquire that waits has not ended.
+    pub(crate) fn waits(&self, waiter: &Waiter) -> bool {
+        waiter.until.is_none_or(|until| until > self.time) && self.lives(waiter.session)
+    }
+
+    /// The holder of a lock, unless its grant has ended.
+    pub(crate) fn holder(&self, lock: &str) -> Option<&Holder> {
+        let holder = self.locks.get(lock)?.holder.as_ref()?;
+        self.holds(holder).then_some(holder)
+    }
+
+    /// Whether a grant that has ended did so with its session, rather than before.
+    pub(crate) fn ended_with_session(&self, lock: &Name, holder: &Holder) -> bool {
+        let session = &self.sessions[&holder.session];
+        let with_session = session_due(holder.session, session.deadline);
+        session.deadline <= self.time && with_session < lease_due(lock, holder)
+    }
+
     /// The deadline of `session` that a client is told, if `deadline` is that of a lease.
     pub(crate) fn told(&self, session: SessionId, deadline: ClusterTime) -> ClusterTime {
         self.sessions
@@ -105,8 +146,10 @@ impl State {
 /// Sessions.
 impl State {
     /// Adds a session, which is new.
-    pub(crate) fn insert_session(&mut self, id: SessionId, session: Session) {
+    pub(crate) fn insert_session(&mut self, id: SessionId, mut session: Session) {
         self.weight += session.cost();
+        session.part = session.hash(id);
+        self.sum.add(session.part);
         self.nonces.insert(session.nonce, id);
         self.dues.insert(session_due(id, session.deadline));
         let old = self.sessions.insert(id, Arc::new(session));
@@ -121,7 +164,11 @@ impl State {
             "session {id} is bare"
         );
         self.weight -= session.cost();
-        self.nonces.remove(&session.nonce);
+        self.sum.remove(session.part);
+        // Its client may have opened another one with the same number since it ended.
+        if self.nonces.get(&session.nonce) == Some(&id) {
+            self.nonces.remove(&session.nonce);
+        }
         self.dues.remove(&session_due(id, session.deadline));
     }
 
@@ -133,7 +180,10 @@ impl State {
     ) -> Option<R> {
         let session = Arc::make_mut(self.sessions.get_mut(&id)?);
         self.weight -= session.cost();
+        self.sum.remove(session.part);
         let result = edit(session);
+        session.part = session.hash(id);
+        self.sum.add(session.part);
         self.weight += session.cost();
         Some(result)
     }
@@ -146,8 +196,24 @@ impl State {
         if session.deadline < deadline {
             self.dues.remove(&session_due(id, session.deadline));
             self.dues.insert(session_due(id, deadline));
-            Arc::make_mut(session).deadline = deadline;
+            let session = Arc::make_mut(session);
+            self.sum.remove(session.part);
+            session.deadline = deadline;
+            session.part = session.hash(id);
+            self.sum.add(session.part);
         }
+    }
+
+    /// Ends a session now; what it has is cleared away in its turn.
+    pub(crate) fn end_session_now(&mut self, id: SessionId, presence: Presence) {
+        let session = &self.sessions[&id];
+        let deadline = session.deadline.min(self.time);
+        self.dues.remove(&session_due(id, session.deadline));
+        self.dues.insert(session_due(id, deadline));
+        self.edit_session(id, |session| {
+            session.deadline = deadline;
+            session.presence = presence;
+        });
     }
 
     /// Keeps the answer of a command, if its session still lives.
@@ -199,6 +265,7 @@ impl State {
             slot,
         };
         self.edit_session(waiter.session, |session| session.start_wait(wait));
+        self.sum.add(waiter.hash(name, slot));
         self.edit_lock(name.clone(), |lock| lock.queue.push(slot, waiter));
     }
 
@@ -211,6 +278,7 @@ impl State {
             self.dues.remove(&wait_due(name, slot, until));
         }
         self.edit_session(waiter.session, |session| session.end_wait(waiter.seq));
+        self.sum.remove(waiter.hash(name, slot));
         waiter
     }
 
@@ -221,6 +289,9 @@ impl State {
         self.dues.remove(&lease_due(name, holder));
         holder.deadline = deadline;
         self.dues.insert(lease_due(name, holder));
+        self.sum.remove(lock.part);
+        lock.part = lock.hash(name);
+        self.sum.add(lock.part);
     }
 
     /// Adds to the section of a held lock; its bytes pending.
@@ -260,7 +331,10 @@ impl State {
         }
         let lock = self.locks.get_mut(&name).expect("just made");
         self.weight -= lock.cost();
+        self.sum.remove(lock.part);
         let result = edit(lock);
+        lock.part = lock.hash(&name);
+        self.sum.add(lock.part);
         self.weight += lock.cost();
         result
     }
@@ -285,6 +359,7 @@ impl State {
     /// Adds a file, which is new.
     pub(crate) fn insert_file(&mut self, name: Name, file: File) {
         self.weight += file.cost() + name.len() as u64;
+        self.sum.add(file.hash(&name));
         let old = self.files.insert(name, file);
         assert!(old.is_none(), "the file is there already");
     }
@@ -293,16 +368,20 @@ impl State {
     pub(crate) fn remove_file(&mut self, name: &str) -> Option<File> {
         let (name, file) = self.files.remove_with_key(name)?;
         self.weight -= file.cost() + name.len() as u64;
+        self.sum.remove(file.hash(&name));
         Some(file)
     }
 
     /// Counts `data` as appended to a file that is there; its identity, and the offset.
-    pub(crate) fn append_to_file(&mut self, name: &str, data: &[u8]) -> (crate::FileId, u64) {
+    pub(crate) fn append_to_file(&mut self, name: &Name, data: &[u8]) -> (crate::FileId, u64) {
         let file = self
             .files
             .get_mut(name)
             .expect("a file with pending appends stays");
-        (file.id, file.append(data))
+        self.sum.remove(file.hash(name));
+        let offset = file.append(data);
+        self.sum.add(file.hash(name));
+        (file.id, offset)
     }
 }
 

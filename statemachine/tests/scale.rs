@@ -12,7 +12,7 @@
 use std::time::Instant;
 
 use statemachine::{
-    Applied, At, ClusterTime, Command, Done, LockMode, Machine, Op, Outcome, Seq, SessionId,
+    Applied, At, Beat, ClusterTime, Command, Done, LockMode, Machine, Op, Outcome, Seq, SessionId,
     Settings, Slot,
 };
 
@@ -111,6 +111,149 @@ impl Load {
     }
 }
 
+/// How long the slots took: the longest, all of them, and how many there were.
+#[derive(Default)]
+struct Slots {
+    longest: f64,
+    total: f64,
+    count: u64,
+}
+
+impl Slots {
+    fn add(&mut self, start: Instant) {
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        self.longest = self.longest.max(ms);
+        self.total += ms;
+        self.count += 1;
+    }
+}
+
+impl std::fmt::Display for Slots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Slots {
+            longest,
+            total,
+            count,
+        } = self;
+        write!(
+            f,
+            "{count} slots, {total:.0} ms in all, {longest:.1} ms the longest"
+        )
+    }
+}
+
+/// Sessions, and locks that each of them holds.
+const MANY: u64 = 100_000;
+const EACH: u64 = 10;
+
+/// 100,000 sessions with 1,000,000 locks: what each replica has to do in one slot.
+fn a_million_locks(rules: &Settings) {
+    let machine = Machine::new();
+    let mut load = Load { machine, now: 0 };
+    load.apply(Applied::Settings(Settings::default().under_rules_of(rules)));
+    let mut setup = Slots::default();
+    let mut beats = Vec::new();
+    for nonce in 0..MANY {
+        let open = Command::Open {
+            nonce: nonce.into(),
+            ttl_ms: 20_000,
+            name: format!("client {nonce}"),
+        };
+        let Outcome::Opened { session, .. } = load.apply(Applied::Command(open)) else {
+            panic!("not opened");
+        };
+        let mut tokens = Vec::new();
+        for seq in 1..=EACH {
+            let lock = format!("lock {nonce} {seq}");
+            let acquire = Op::Acquire {
+                lock: lock.clone(),
+                lease_ms: Some(20_000),
+                wait_ms: None,
+                mode: LockMode::Exclusive,
+            };
+            let start = Instant::now();
+            let Outcome::Granted { token, .. } = load.run(session, seq, acquire) else {
+                panic!("not granted");
+            };
+            setup.add(start);
+            tokens.push((lock, token));
+        }
+        beats.push(Beat { session, tokens });
+    }
+    println!("rules {}: acquires: {setup}", rules.rules);
+
+    load.now += 7_000;
+    let mut kept = Slots::default();
+    for beats in beats.chunks(400) {
+        let beats = beats.to_vec();
+        let start = Instant::now();
+        load.apply(Applied::Command(Command::KeepAlive { beats }));
+        kept.add(start);
+    }
+    println!("keep-alives of all, 400 sessions with 4,000 locks in each: {kept}");
+
+    let start = Instant::now();
+    assert_ne!(load.machine.state_hash(), 0);
+    let hash = start.elapsed().as_secs_f64() * 1e6;
+    let start = Instant::now();
+    let mut bytes = Vec::new();
+    load.machine.encode_snapshot(&mut bytes).expect("memory");
+    let encode = start.elapsed().as_secs_f64() * 1e3;
+    let start = Instant::now();
+    Machine::decode_snapshot(&bytes).expect("its own");
+    let decode = start.elapsed().as_secs_f64() * 1e3;
+    let (weight, mib) = (load.machine.weight().0 >> 20, bytes.len() >> 20);
+    println!(
+        "hash {hash:.1} us; weight {weight} MiB; snapshot {mib} MiB, written in {encode:.0} ms, read in {decode:.0} ms"
+    );
+
+    for (left_ms, what) in [(13_000, "far from"), (1_000, "within")] {
+        let due = load.machine.next_deadline().expect("they live").0;
+        load.now = due - left_ms;
+        let start = Instant::now();
+        load.apply(Applied::LeaderStart { grace_ms: 2_000 });
+        let took = start.elapsed().as_secs_f64() * 1e3;
+        println!("a new leader, all deadlines {what} its grace: {took:.1} ms");
+    }
+
+    load.now += 60_000;
+    let mut cleared = Slots::default();
+    let mut asked = Slots::default();
+    while load.machine.next_deadline().is_some() {
+        let start = Instant::now();
+        load.apply(Applied::Time);
+        cleared.add(start);
+        if cleared.count == 1 {
+            let nonce = MANY.into();
+            let (ttl_ms, name) = (3_600_000, String::new());
+            let start = Instant::now();
+            let open = Command::Open {
+                nonce,
+                ttl_ms,
+                name,
+            };
+            let Outcome::Opened { session, .. } = load.apply(Applied::Command(open)) else {
+                panic!("not opened");
+            };
+            asked.add(start);
+            let last = beats.last().expect("many").tokens[0].0.clone();
+            let start = Instant::now();
+            let granted = load.acquire(session, 1, &last);
+            asked.add(start);
+            assert!(matches!(granted, Outcome::Granted { .. }));
+            load.run(session, 2, Op::Close);
+        }
+    }
+    println!("all expire at once: {cleared}; a session and a lock meanwhile: {asked}");
+}
+
+#[test]
+#[ignore = "prints figures, asserts nothing about them; takes 2 GB of memory"]
+fn figures_of_a_million_locks() {
+    a_million_locks(&Settings::default());
+    a_million_locks(&Settings::of_first_rules());
+}
+
 #[test]
 #[ignore = "prints figures, asserts nothing about them"]
 fn figures() {
@@ -171,7 +314,9 @@ fn figures() {
         let leader = start.elapsed().as_secs_f64() * 1e3;
         let start = Instant::now();
         load.now += 4_000_000;
-        load.apply(Applied::Time);
+        while load.machine.next_deadline().is_some() {
+            load.apply(Applied::Time);
+        }
         let expiry = start.elapsed().as_secs_f64() * 1e3;
         println!(
             "{others} others: {cycle:.2} us/command, {shared:.2} after a clone of {clone:.2} us, \

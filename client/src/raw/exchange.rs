@@ -289,7 +289,7 @@ impl Exchange {
             return;
         };
         self.reason = format!("{}: no answer", last.conn.address);
-        if self.silences % SILENCES_MAX == 0 {
+        if self.silences.is_multiple_of(SILENCES_MAX) {
             self.link.distrust(&last.conn.address);
         }
     }

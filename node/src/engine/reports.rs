@@ -16,8 +16,7 @@ impl Engine {
         }
     }
 
-    /// [`Engine::status`] but for `state_hash`, which takes a walk over the whole state: a driver has a
-    /// clone of the machine hashed elsewhere.
+    /// [`Engine::status`] but for `state_hash`.
     pub fn status_without_hash(&self) -> Status {
         let core = self.core.status();
         Status {

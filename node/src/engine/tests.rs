@@ -591,3 +591,21 @@ fn a_grant_is_settled() {
     let fate = statemachine::Fate::Unknown;
     assert_eq!(Outcome::decode(bytes), Ok(Outcome::Settled { fate }));
 }
+
+/// One slot clears away a part of what has ended. Entries that move time follow until all of it is.
+#[test]
+fn time_moves_on_until_all_that_has_ended_is_cleared_away() {
+    let mut options = options();
+    options.settings.endings_max = 2;
+    let mut sole = Sole::new(options);
+    for conn in 1..=9 {
+        sole.open(conn);
+    }
+    let before = sole.engine.applied();
+    while sole.engine.machine().next_deadline().is_some() {
+        assert!(sole.engine.applied().0 < before.0 + 50, "it never ends");
+        sole.after_ms(100);
+        sole.sync();
+    }
+    assert!(sole.engine.applied().0 >= before.0 + 5);
+}

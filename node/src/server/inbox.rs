@@ -44,11 +44,9 @@ pub(crate) enum Event {
     },
     /// A snapshot was made, or why not.
     Snapshot(Box<super::snapshots::Done>),
-    /// The hash of the state that was asked for.
-    Hashed(u64),
     /// Somebody asks how the replica stands.
     Ask {
-        /// Whether the state's hash is wanted too, which takes longer.
+        /// Whether the state's hash is wanted too.
         hash: bool,
         /// Where the answer goes.
         reply: oneshot::Sender<Report>,

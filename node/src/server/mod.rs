@@ -7,7 +7,7 @@
 //!
 //! One thread runs all of it: a tokio runtime that accepts, reads, writes, and the `reactor`, the
 //! only place where the engine is called. The log has a thread of its own; what takes long (boot,
-//! snapshots, reading old entries, hashing) runs on threads for blocking work.
+//! snapshots, reading old entries) runs on threads for blocking work.
 //!
 //! In reading order: `start`, with [`listeners`] and `births`; `reactor`, with its `inbox` and
 //! its `actions`; what it drives: `peers`, `wal_bridge`, `effects`, `clients`; its jobs:

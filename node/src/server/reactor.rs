@@ -224,7 +224,6 @@ impl Reactor {
             }
             Event::Engine(input) => self.engine.handle(now, input, &mut self.out),
             Event::Ask { hash, reply } => self.ask(Asker::Desk(reply), hash),
-            Event::Hashed(hash) => self.standing.on_hashed(hash, &self.clients, &self.inbox),
             Event::Snapshot(done) => self.on_snapshot(now, *done)?,
             Event::FileRead { conn, response } => self.clients.reply(conn, &response),
             Event::Failed(failure) => return Err(failure),
@@ -235,13 +234,11 @@ impl Reactor {
     }
 
     fn ask(&mut self, asker: Asker, hash: bool) {
-        let report = self.report();
+        let mut report = self.report();
         if hash {
-            self.standing
-                .hash_then_answer(asker, report, self.engine.machine(), &self.inbox);
-        } else {
-            asker.answer(report, &self.clients);
+            report.status.state_hash = self.engine.machine().state_hash();
         }
+        asker.answer(report, &self.clients);
     }
 
     fn report(&self) -> crate::server::desk::Report {

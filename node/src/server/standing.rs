@@ -1,14 +1,12 @@
 //! How the replica stands: what is told to clients, to the pages and in redirects.
 //!
-//! A status bears the hash of the whole state as of its slot. Hashing may take long, so it is done
-//! on another thread on a frozen copy, one at a time; who asks meanwhile shares the next one.
+//! Nothing here takes longer when the state is large: the hash of the state is kept in step with every
+//! change, so that whoever looks for the leader is answered at once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use net::{MemberInfo, Response, ResponseBody, Status};
 use paxos::Slot;
-use statemachine::Machine;
 use tokio::sync::oneshot;
 
 use crate::config::ServeConfig;
@@ -16,13 +14,9 @@ use crate::engine::{ConnId, Engine, Note};
 use crate::server::clients::Clients;
 use crate::server::desk::{FellBehind, Load, Report};
 use crate::server::effects::Effects;
-use crate::server::inbox::{Event, Inbox};
 use crate::server::listeners::Addresses;
 use crate::server::peers::Peers;
 use crate::server::wal_bridge::WalBridge;
-
-/// Those who may wait for a hash; more get their answer without one.
-const WAITING_MAX: usize = 1024;
 
 /// Who wants to know.
 #[derive(Debug)]
@@ -55,11 +49,6 @@ pub(crate) struct Standing {
     members: Vec<MemberInfo>,
     me: MemberInfo,
     fell_behind: BTreeMap<u16, FellBehind>,
-    /// Those whose state is being hashed.
-    hashing: Vec<(Asker, Report)>,
-    /// Those who asked since that began, and the newest state any of them asked about.
-    next: Vec<(Asker, Report)>,
-    next_state: Option<Machine>,
 }
 
 impl Standing {
@@ -83,9 +72,6 @@ impl Standing {
             members,
             me,
             fell_behind: BTreeMap::new(),
-            hashing: Vec::new(),
-            next: Vec::new(),
-            next_state: None,
         }
     }
 
@@ -150,50 +136,6 @@ impl Standing {
                 state_bytes_max,
             },
         }
-    }
-
-    /// Answers once the state is hashed, which is as of this very moment.
-    pub(crate) fn hash_then_answer(
-        &mut self,
-        asker: Asker,
-        report: Report,
-        state: &Machine,
-        inbox: &Arc<Inbox>,
-    ) {
-        if self.next.len() >= WAITING_MAX {
-            tracing::warn!("too many ask for the state's hash; one is not answered");
-            return;
-        }
-        // All of one hash get the same report: the newest state's.
-        self.next.push((asker, report));
-        self.next_state = Some(state.clone());
-        if self.hashing.is_empty() {
-            self.begin(inbox.clone());
-        }
-    }
-
-    fn begin(&mut self, inbox: Arc<Inbox>) {
-        let Some(state) = self.next_state.take() else {
-            return;
-        };
-        self.hashing = std::mem::take(&mut self.next);
-        tokio::task::spawn_blocking(move || {
-            let hash = state.state_hash();
-            inbox.push(Event::Hashed(hash));
-        });
-    }
-
-    /// The hash is there.
-    pub(crate) fn on_hashed(&mut self, hash: u64, clients: &Clients, inbox: &Arc<Inbox>) {
-        let asked = std::mem::take(&mut self.hashing);
-        let Some(mut newest) = asked.last().map(|(_, report)| report.clone()) else {
-            return;
-        };
-        newest.status.state_hash = hash;
-        for (asker, _) in asked {
-            asker.answer(newest.clone(), clients);
-        }
-        self.begin(inbox.clone());
     }
 
     /// Remembers who has fallen behind.

@@ -4,7 +4,7 @@ use crate::apply::Step;
 use crate::apply::expiry;
 use crate::apply::numbered::{Caller, Ran};
 use crate::apply::presence::{check_range, check_room};
-use crate::budget::{ANSWER_BYTES, LOCK_BYTES, WAITER_BYTES};
+use crate::budget::{ANSWER_BYTES, LOCK_BYTES, RANGE_BYTES, WAITER_BYTES, answer_cost};
 use crate::lock::{Holder, Lock, Waiter};
 use crate::name::check_lock_name;
 use crate::state::State;
@@ -26,7 +26,8 @@ pub(crate) fn acquire(
     }
     let name = state.lock_name(lock);
     let Caller { session, seq } = caller;
-    if !state.locks().contains_key(lock) {
+    let known = state.locks().get(lock);
+    if known.is_none_or(|lock| lock.holder.is_none()) {
         return Ran::Answered(expiry::grant(state, step, name, session, seq, lease_ms, 0));
     }
     let until = wait_ms.map(|ms| state.time.after(ms));
@@ -67,6 +68,7 @@ fn check(
     let Some(Lock {
         holder: Some(holder),
         queue,
+        ..
     }) = state.locks().get(lock)
     else {
         return check_room(state, limits, LOCK_BYTES + ANSWER_BYTES + lock.len() as u64);
@@ -131,6 +133,18 @@ fn forestall(state: &mut State, caller: Caller, target: Seq) -> Result<(), Refus
     if ran.ranges() > limit {
         return Err(Refusal::TooManyInFlight { limit });
     }
-    state.remember(caller.session, target, Outcome::Refused(Refusal::Cancelled));
+    let before = state.sessions()[&caller.session].ran.ranges();
+    let gaps = ran.ranges().saturating_sub(before);
+    if state.rules() > 1 && gaps > 0 {
+        check_room(state, &state.limits(), gaps * RANGE_BYTES)?;
+    }
+    let cancelled = Outcome::Refused(Refusal::Cancelled);
+    let room = check_room(state, &state.limits(), 2 * answer_cost(&cancelled));
+    if state.rules() == 1 || room.is_ok() {
+        state.remember(caller.session, target, cancelled);
+    } else {
+        // It will find that it must not run, though not why.
+        state.edit_session(caller.session, |session| session.ran = ran);
+    }
     Ok(())
 }

@@ -1,75 +1,148 @@
 //! How things end: what is due by itself, a session with all it has, a lock changing hands.
 //!
-//! Within a slot, everything due ends first and only then are freed locks granted, so that a lock
-//! never goes to a session that ends in the same slot.
+//! Everything due has ended before any freed lock is granted, so that a lock never goes to a session
+//! that ends in the same slot, whether that is cleared away already or waits for its turn.
 
 use crate::apply::Step;
-use crate::deadline::Ending;
-use crate::lock::Holder;
+use crate::deadline::{Due, Ending};
+use crate::lock::{Holder, Lock};
 use crate::name::Name;
 use crate::section::Section;
-use crate::session::Wait;
+use crate::session::{Presence, Session, Wait};
 use crate::state::State;
 use crate::{
-    Event, Fate, LeftQueueWhy, LostWhy, NotHeldWhy, Outcome, Refusal, Seq, SessionId, Slot, Token,
+    ClusterTime, Event, Fate, LeftQueueWhy, LostWhy, NotHeldWhy, Outcome, Refusal, Seq, SessionId,
+    Slot, Token,
 };
 
-/// Ends whatever is due by now, in order, then grants what became free.
+/// Clears away what is due by now, in order, then grants what became free.
+///
+/// What is due has ended in any case: every command and question treats it so, and
+/// [`end_due_grant`] clears a lock away that is asked for. So the work can be spread over slots; the
+/// agreed limit says how much of it one slot does.
 pub(crate) fn expire(state: &mut State, step: &mut Step) {
-    while let Some(due) = state
-        .dues()
-        .first()
-        .filter(|due| due.at <= state.time)
-        .cloned()
-    {
-        match due.what {
-            Ending::Session(id) => {
-                step.event(Event::SessionExpired {
-                    session: id,
-                    deadline: due.at,
-                });
-                end_session(state, step, id, &LostWhy::SessionExpired);
-            }
-            Ending::Wait(lock) => {
-                let refusal = Refusal::WaitTimedOut;
-                leave_queue(
-                    state,
-                    step,
-                    &lock,
-                    due.origin,
-                    LeftQueueWhy::TimedOut,
-                    refusal,
-                );
-            }
-            Ending::Lease(_, lock) => free(state, step, &lock, LostWhy::LeaseExpired),
+    let mut room = state.limits().endings_max;
+    while let Some(due) = state.dues().first() {
+        if room == 0 || due.at > state.time {
+            break;
         }
+        room -= match due.clone() {
+            Due {
+                what: Ending::Session(id),
+                at,
+                ..
+            } => expire_session(state, step, id, at, room),
+            Due {
+                what: Ending::Wait(lock),
+                origin,
+                ..
+            } => {
+                let why = LeftQueueWhy::TimedOut;
+                leave_queue(state, step, &lock, origin, why, Refusal::WaitTimedOut);
+                1
+            }
+            Due {
+                what: Ending::Lease(_, lock),
+                ..
+            } => {
+                free(state, step, &lock, LostWhy::LeaseExpired);
+                1
+            }
+        };
     }
     grant_freed(state, step);
 }
 
-/// Ends a session, expired or closed: its locks become free, its waits end, its answers go.
-pub(crate) fn end_session(state: &mut State, step: &mut Step, id: SessionId, why: &LostWhy) {
-    let session = &state.sessions()[&id];
-    let held: Vec<Name> = session.held.values().cloned().collect();
-    let waits: Vec<Wait> = session.waits().to_vec();
-    let left = match why {
-        LostWhy::SessionClosed => LeftQueueWhy::SessionClosed,
-        _ => LeftQueueWhy::SessionExpired,
+/// Clears away a session that is due, as far as `room` goes; how much of it that took.
+fn expire_session(
+    state: &mut State,
+    step: &mut Step,
+    id: SessionId,
+    deadline: ClusterTime,
+    room: u64,
+) -> u64 {
+    if state.sessions()[&id].presence == Presence::Here {
+        step.event(Event::SessionExpired {
+            session: id,
+            deadline,
+        });
+        if size(&state.sessions()[&id]) > room {
+            state.end_session_now(id, Presence::Expired);
+        }
+    }
+    clear_session(state, step, id, room)
+}
+
+/// Ends a session at the wish of its client. What one slot cannot clear away follows in its turn.
+pub(crate) fn close_session(state: &mut State, step: &mut Step, id: SessionId) {
+    state.end_session_now(id, Presence::Closed);
+    let room = state.limits().endings_max;
+    if size(&state.sessions()[&id]) <= room {
+        clear_session(state, step, id, room);
+    }
+}
+
+/// What there is to clear away of a session, itself included.
+fn size(session: &Session) -> u64 {
+    (session.held.len() + session.waits().len()) as u64 + 1
+}
+
+/// Frees a session's locks, ends its waits and takes it out, as far as `room` goes; how much that was.
+fn clear_session(state: &mut State, step: &mut Step, id: SessionId, room: u64) -> u64 {
+    for done in 0..room {
+        let session = &state.sessions()[&id];
+        let (why, left) = match session.presence {
+            Presence::Closed => (LostWhy::SessionClosed, LeftQueueWhy::SessionClosed),
+            _ => (LostWhy::SessionExpired, LeftQueueWhy::SessionExpired),
+        };
+        if let Some((_, lock)) = session.held.get_min() {
+            let lock = lock.clone();
+            free(state, step, &lock, why);
+        } else if let Some((_, wait)) = session.waits().get_min() {
+            let Wait { lock, slot, .. } = wait.clone();
+            leave_queue(state, step, &lock, slot, left, Refusal::SessionExpired);
+        } else {
+            state.remove_session(id);
+            return done + 1;
+        }
+    }
+    room
+}
+
+/// Ends the grant of a lock if that is due and not cleared away yet, and grants the lock to the next.
+pub(crate) fn end_due_grant(state: &mut State, step: &mut Step, lock: &str) {
+    let Some((name, Lock { holder, .. })) = state.locks().get_key_value(lock) else {
+        return;
     };
-    for lock in &held {
-        free(state, step, lock, why.clone());
+    let Some(holder) = holder.as_ref().filter(|holder| !state.holds(holder)) else {
+        return;
+    };
+    let name = name.clone();
+    let closed = state.sessions()[&holder.session].presence == Presence::Closed;
+    let why = match state.ended_with_session(&name, holder) {
+        true if closed => LostWhy::SessionClosed,
+        true => LostWhy::SessionExpired,
+        false => LostWhy::LeaseExpired,
+    };
+    free(state, step, &name, why);
+    grant_freed(state, step);
+}
+
+/// Does for an acquire that waits what is due and not done yet: its time to wait is over, or the
+/// lock is free.
+pub(crate) fn end_due_wait(state: &mut State, step: &mut Step, id: SessionId, seq: Seq) {
+    let session = state.sessions().get(&id);
+    let Some(Wait { lock, slot, .. }) = session.and_then(|session| session.wait(seq)).cloned()
+    else {
+        return;
+    };
+    let waiter = state.locks()[&lock].queue.get(slot);
+    if waiter.is_some_and(|waiter| !state.waits(waiter)) {
+        let why = LeftQueueWhy::TimedOut;
+        leave_queue(state, step, &lock, slot, why, Refusal::WaitTimedOut);
+    } else {
+        end_due_grant(state, step, &lock);
     }
-    for wait in &waits {
-        leave_queue(
-            state,
-            step,
-            &wait.lock,
-            wait.slot,
-            left,
-            Refusal::SessionExpired,
-        );
-    }
-    state.remove_session(id);
 }
 
 /// Takes a lock from its holder and discards what is pending.
@@ -121,12 +194,18 @@ pub(crate) fn leave_queue(
         state.remember(waiter.session, waiter.seq, outcome.clone());
         step.push(waiter.session, waiter.seq, outcome);
     }
+    state.drop_if_free(lock);
 }
 
-/// Gives each freed lock to the one who waited longest, or lets it cease to exist.
+/// Gives each freed lock to the one who waited longest and has not ended, or lets it cease to exist.
 pub(crate) fn grant_freed(state: &mut State, step: &mut Step) {
     for lock in std::mem::take(&mut step.freed) {
-        let Some(slot) = state.locks()[&lock].queue.first().map(|(slot, _)| slot) else {
+        // The last one who waited may have left since, and the lock with it.
+        let Some(Lock { queue, .. }) = state.locks().get(&lock) else {
+            continue;
+        };
+        let next = queue.iter().find(|(_, waiter)| state.waits(waiter));
+        let Some(slot) = next.map(|(slot, _)| slot) else {
             state.drop_if_free(&lock);
             continue;
         };

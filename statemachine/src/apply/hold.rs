@@ -109,6 +109,7 @@ pub(crate) fn force_release(
 /// Tells how a grant ended. One that is still held is ended first, and its section discarded: only
 /// then is it certain that a release on its way will not be applied.
 pub(crate) fn settle(state: &mut State, step: &mut Step, lock: &str, token: Token) {
+    expiry::end_due_grant(state, step, lock);
     let known = state.locks().get_key_value(lock);
     let held = known.filter(|(_, lock)| {
         let holder = lock.holder.as_ref();
@@ -136,6 +137,7 @@ pub(crate) fn held<'a>(
     let holder = known.and_then(|(name, lock)| Some((name.clone(), lock.holder.as_ref()?)));
     holder
         .filter(|(_, holder)| holder.session == session && holder.token == token)
+        .filter(|(_, holder)| state.holds(holder))
         .ok_or_else(|| not_held(state, session, lock, token))
 }
 

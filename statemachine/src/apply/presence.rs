@@ -13,7 +13,8 @@ use crate::{
 
 /// Opens a session, or finds the one that this nonce opened.
 pub(crate) fn open(state: &mut State, step: &mut Step, nonce: u128, ttl_ms: u64, name: &str) {
-    let id = match state.session_of(nonce) {
+    let known = state.session_of(nonce).filter(|id| state.lives(*id));
+    let id = match known {
         Some(id) => Ok(id),
         None => open_new(state, step, nonce, ttl_ms, name),
     };
@@ -95,14 +96,14 @@ pub(crate) fn keep_alive(state: &mut State, step: &mut Step, beats: &[Beat]) {
 
 fn keep_one(state: &mut State, step: &mut Step, beat: &Beat) -> BeatAnswer {
     let id = beat.session;
-    sign_of_life(state, id);
-    let Some(session) = state.sessions().get(&id) else {
+    if !state.lives(id) {
         return BeatAnswer {
             session: id,
             result: Err(SessionExpired),
         };
-    };
-    let deadline = session.deadline;
+    }
+    sign_of_life(state, id);
+    let deadline = state.sessions()[&id].deadline;
     let renewed = beat.tokens.iter().map(|(lock, token)| LockBeat {
         lock: lock.clone(),
         token: *token,
@@ -117,7 +118,8 @@ fn keep_one(state: &mut State, step: &mut Step, beat: &Beat) -> BeatAnswer {
 
 /// Starts the time to live of a session anew, if it still lives.
 pub(crate) fn sign_of_life(state: &mut State, id: SessionId) {
-    if let Some(ttl_ms) = state.sessions().get(&id).map(|session| session.ttl_ms) {
+    if state.lives(id) {
+        let ttl_ms = state.sessions()[&id].ttl_ms;
         state.extend_session(id, state.time.after(ttl_ms));
     }
 }

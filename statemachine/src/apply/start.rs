@@ -43,7 +43,8 @@ pub(crate) fn lead(state: &mut State, step: &mut Step, grace_ms: u64) {
     let lifted = |term_ms: u64| state.time.after(term_ms.min(grace_ms));
     let mut sessions: Vec<(SessionId, ClusterTime)> = Vec::new();
     let mut leases: Vec<(Name, ClusterTime)> = Vec::new();
-    for due in state.dues().before(state.time.after(grace_ms)) {
+    // What is due has ended, whether it is cleared away or not.
+    for due in state.dues().between(state.time, state.time.after(grace_ms)) {
         match &due.what {
             Ending::Session(id) => {
                 let deadline = lifted(state.sessions()[id].ttl_ms);

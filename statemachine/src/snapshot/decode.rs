@@ -11,7 +11,7 @@ use crate::file::File;
 use crate::lock::{Holder, Waiter};
 use crate::name::{self, Name};
 use crate::section::{Pending, Section};
-use crate::session::{LOST_MAX, Session};
+use crate::session::{LOST_MAX, Presence, Session};
 use crate::state::State;
 use crate::{Fate, NotHeldWhy, Outcome, Seq, SessionId, Token};
 
@@ -39,7 +39,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     state.applied = head.applied;
     state.time = head.time;
     state.settings = head.settings;
-    decode_sessions(&mut input, &mut state)?;
+    decode_sessions(&mut input, &mut state, version)?;
     // Files before locks in memory, so that sections find theirs; on disk they come last.
     let locks = decode_locks(&mut input, &state, head.token)?;
     decode_files(&mut input, &mut state)?;
@@ -56,7 +56,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     }
 }
 
-fn decode_sessions(input: &mut Input<'_>, state: &mut State) -> Result<(), DecodeError> {
+fn decode_sessions(
+    input: &mut Input<'_>,
+    state: &mut State,
+    version: u8,
+) -> Result<(), DecodeError> {
     let mut last = SessionId(0);
     for _ in 0..input.take::<u64>()? {
         let part: SessionPart = input.take()?;
@@ -66,9 +70,10 @@ fn decode_sessions(input: &mut Input<'_>, state: &mut State) -> Result<(), Decod
             "session ids ascend below the slot",
         )?;
         require(part.ran.is_sound(), "the commands that ran are ranges")?;
+        let known = state.session_of(part.nonce);
         require(
-            state.session_of(part.nonce).is_none(),
-            "each nonce opened one session",
+            known.is_none_or(|known| !state.lives(known)),
+            "each nonce opened one session that lives",
         )?;
         require(
             part.name.len() <= name::NAME_BYTES_MAX,
@@ -100,6 +105,13 @@ fn decode_sessions(input: &mut Input<'_>, state: &mut State) -> Result<(), Decod
             )?;
             session.note_lost(token, why);
         }
+        if version > 1 {
+            session.presence = input.take()?;
+        }
+        require(
+            session.presence == Presence::Here || session.deadline <= state.time,
+            "a session that is cleared away has ended",
+        )?;
         state.insert_session(id, session);
     }
     Ok(())
@@ -127,11 +139,11 @@ fn decode_locks(
             name::lock_name_fault(&part.name).is_none(),
             "a lock has a proper name",
         )?;
+        require(part.token <= token, "tokens are below the counter")?;
         require(
-            part.token <= token && part.token.0 > 0,
-            "tokens are below the counter",
+            part.token.0 == 0 || tokens.insert(part.token),
+            "each token was given once",
         )?;
-        require(tokens.insert(part.token), "each token was given once")?;
         require(
             part.slot <= state.applied,
             "a grant was made in a slot applied",
@@ -225,6 +237,18 @@ fn put_lock(state: &mut State, lock: LockRead) -> Result<(), DecodeError> {
         appends,
         waiters,
     } = lock;
+    if part.token.0 == 0 {
+        let bare = LockPart {
+            name: part.name.clone(),
+            ..LockPart::default()
+        };
+        let empty = part == bare && appends.is_empty() && !waiters.is_empty();
+        require(
+            empty,
+            "a lock that nobody holds has no section, and others wait",
+        )?;
+        return put_waiters(state, &part.name, waiters, false);
+    }
     let name = part.name;
     check_party(state, &name, part.session, part.seq)?;
     let holder = Holder {
@@ -260,8 +284,18 @@ fn put_lock(state: &mut State, lock: LockRead) -> Result<(), DecodeError> {
         };
         state.append(&name, append);
     }
+    put_waiters(state, &name, waiters, true)
+}
+
+/// Lets acquires wait for a lock. Where nobody holds it, all of them have ended.
+fn put_waiters(
+    state: &mut State,
+    name: &Name,
+    waiters: Vec<WaiterPart>,
+    is_held: bool,
+) -> Result<(), DecodeError> {
     for waiter in waiters {
-        check_party(state, &name, waiter.session, waiter.seq)?;
+        check_party(state, name, waiter.session, waiter.seq)?;
         let WaiterPart {
             slot,
             session,
@@ -270,17 +304,18 @@ fn put_lock(state: &mut State, lock: LockRead) -> Result<(), DecodeError> {
             since,
             until,
         } = waiter;
-        state.enqueue(
-            &name,
-            slot,
-            Waiter {
-                session,
-                seq,
-                lease_ms,
-                since,
-                until,
-            },
-        );
+        let waiter = Waiter {
+            session,
+            seq,
+            lease_ms,
+            since,
+            until,
+        };
+        require(
+            is_held || !state.waits(&waiter),
+            "nobody who lives waits for a lock that nobody holds",
+        )?;
+        state.enqueue(name, slot, waiter);
     }
     Ok(())
 }

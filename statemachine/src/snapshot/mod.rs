@@ -4,12 +4,15 @@
 //! | version = 1 | head | n: u64 | session … | n: u64 | lock … | n: u64 | file … |
 //! | version = 2 | head | rules | as in version 1 … | ended: u64 | n: u64 | end … |
 //!
-//! session:  id and facts, ranges of commands run | n: u64 | (seq, answer) … | n: u64 | lost …
+//! session:  id and facts, ranges of commands run | n: u64 | (seq, answer) … | n: u64 | lost … | presence
 //! lock:     name, holder                         | n: u64 | append …        | n: u64 | waiter …
 //! file:     name, identity, guard, length, checksum
 //! rules:    their version, endings_max, tokens_max
 //! end:      token, fate
 //! ```
+//!
+//! `presence` is new in version 2, and so are locks that nobody holds, whose token is 0: all who wait
+//! for them have ended.
 //!
 //! The version follows the rules in force: a state that still follows the first rules is written as
 //! the first program wrote it.
@@ -19,7 +22,6 @@
 //! putting each part in through the same doors as when it came.
 
 mod decode;
-mod hash;
 
 use std::io;
 
@@ -34,7 +36,6 @@ use crate::state::State;
 use crate::{ClusterTime, FileId, Seq, SessionId, Settings, Slot, Token};
 
 pub(crate) use decode::decode;
-pub(crate) use hash::hash;
 
 /// The newest version of the layout.
 const VERSION_NEWEST: u8 = 2;
@@ -59,7 +60,7 @@ struct SessionPart {
     ran: Ran,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, PartialEq, Serialize, Deserialize)]
 struct LockPart {
     name: Name,
     session: SessionId,
@@ -115,6 +116,9 @@ pub(crate) fn encode(state: &State, out: &mut impl io::Write) -> io::Result<()> 
     out.count(state.sessions().len())?;
     for (id, session) in state.sessions() {
         encode_session(&mut out, *id, session)?;
+        if version > 1 {
+            out.put(&session.presence)?;
+        }
     }
     out.count(state.locks().len())?;
     for (name, lock) in state.locks() {
@@ -165,10 +169,7 @@ fn encode_session(
 }
 
 fn encode_lock(out: &mut Parts<'_, impl io::Write>, name: &Name, lock: &Lock) -> io::Result<()> {
-    let holder = lock
-        .holder
-        .as_ref()
-        .expect("between slots a lock that exists is held");
+    let holder = lock.holder.clone().unwrap_or_default();
     out.put(&LockPart {
         name: name.clone(),
         session: holder.session,

@@ -11,6 +11,7 @@ mod chance;
 mod first_hash;
 mod orders;
 mod reference;
+mod spread;
 mod walk;
 
 use std::collections::BTreeMap;

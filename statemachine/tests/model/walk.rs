@@ -55,6 +55,7 @@ pub(crate) struct Walk {
     grants: Vec<Grant>,
     /// Rules, and what they limit.
     rules: Settings,
+    roomy: bool,
 }
 
 #[derive(Clone)]
@@ -79,7 +80,17 @@ impl Walk {
                 tokens_max: if seed.is_multiple_of(3) { 4 } else { 1000 },
                 ..Settings::default()
             },
+            roomy: false,
         }
+    }
+
+    /// A walk without tight limits, under which `endings_max` endings are cleared away in a slot.
+    pub(crate) fn roomy(seed: u64, endings_max: u64) -> Walk {
+        let mut walk = Walk::new(seed);
+        walk.rules.endings_max = endings_max;
+        walk.rules.tokens_max = 100_000;
+        walk.roomy = true;
+        walk
     }
 
     /// A walk of a time when there were no other rules. Its dice must fall as they did then.
@@ -171,7 +182,7 @@ impl Walk {
     }
 
     fn settings(&mut self) -> Settings {
-        let tight = self.chance.percent(40);
+        let tight = self.chance.percent(40) && !self.roomy;
         Settings {
             files: 2,
             default_lease_ms: 5000,
@@ -183,7 +194,11 @@ impl Walk {
             all_sections_bytes_max: if tight { 3 } else { 1000 },
             queue_max: if tight { 1 } else { 100 },
             sessions_max: if tight { 3 } else { 100 },
-            in_flight_max: if tight { 6 } else { 30 },
+            in_flight_max: match (tight, self.roomy) {
+                (true, _) => 6,
+                (_, false) => 30,
+                (_, true) => 1_024,
+            },
             ..Settings::default()
         }
         .under_rules_of(&self.rules)
@@ -245,7 +260,9 @@ impl Walk {
         match last {
             Some(last) if self.chance.percent(90) => last,
             _ if self.grants.is_empty() || self.chance.percent(20) => {
-                let (lock, token) = (self.lock().to_owned(), Token(self.chance.below(9)));
+                // A guess; where tokens are translated it must not hit one that was given.
+                let base = if self.roomy { 2_000_000 } else { 0 };
+                let (lock, token) = (self.lock().to_owned(), Token(base + self.chance.below(9)));
                 Grant {
                     session,
                     lock,

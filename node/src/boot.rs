@@ -116,6 +116,28 @@ pub struct BootReport {
     pub passed_over: Vec<String>,
 }
 
+impl BootReport {
+    /// Everything that was found damaged, and what it means, in one line; `None` if nothing was.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let passed_over = (!self.passed_over.is_empty()).then(|| {
+            format!(
+                "started from the snapshot of slot {} and replayed the log, because {}",
+                self.base,
+                self.passed_over.join("; ")
+            )
+        });
+        let all: Vec<String> = self.log.meaning().into_iter().chain(passed_over).collect();
+        (!all.is_empty()).then(|| {
+            format!(
+                "{}. {}",
+                all.join("; "),
+                "A new snapshot follows; check the disk, and see `walinspect explain`"
+            )
+        })
+    }
+}
+
 /// Locks a data folder and reads who it belongs to. An empty one is laid out and gets a disk id.
 ///
 /// # Errors
@@ -199,9 +221,7 @@ pub fn boot(
         recovered,
         machine,
         snapshot: Slot(newest),
-        log_bytes: config
-            .snapshots
-            .growth(writer.bytes_since(newest), writer.segments_since(newest)),
+        log_bytes: log_growth(&writer, newest, &report, config.snapshots),
     };
     let options = engine_options(config, identity, &birth, recovery.incarnation);
     Ok(Booted {
@@ -210,6 +230,16 @@ pub fn boot(
         files,
         report,
     })
+}
+
+/// How much the log has grown since the snapshot. Damage makes a new snapshot due at once: it brings back a second sound one, and
+/// the damaged part of the log can go.
+fn log_growth(writer: &Writer, newest: u64, report: &BootReport, policy: SnapshotPolicy) -> u64 {
+    let grown = policy.growth(writer.bytes_since(newest), writer.segments_since(newest));
+    match report.warning() {
+        Some(_) => grown.max(policy.log_bytes),
+        None => grown,
+    }
 }
 
 fn engine_options(

@@ -31,10 +31,13 @@ pub const HEADER_BYTES: usize = 128;
 pub const RECORD_HEADER_BYTES: usize = 32;
 /// At most so many records: the directory then keeps below the length that a CRC protects well.
 pub const RECORDS_MAX: usize = 350;
+/// The longest batch, without its last padding: one record of the largest payload. A reader allocates no more for one.
+pub const BATCH_BYTES_MAX: usize = HEADER_BYTES + record_bytes(PAYLOAD_BYTES_MAX);
 /// First bytes of a batch.
 pub(crate) const MAGIC: [u8; 4] = *b"PXWB";
 
 const _: () = assert!(RECORDS_MAX * RECORD_HEADER_BYTES < 11_450);
+const _: () = assert!(crate::writer::GROUP_BYTES_MAX <= BATCH_BYTES_MAX);
 
 /// The head of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +90,7 @@ impl RecordHeader {
 }
 
 /// Bytes of the table of CRCs before a payload of so many bytes.
-pub(crate) fn table_bytes(payload: usize) -> usize {
+pub(crate) const fn table_bytes(payload: usize) -> usize {
     if payload > UNIT_BYTES {
         payload.div_ceil(UNIT_BYTES) * 4
     } else {
@@ -96,7 +99,7 @@ pub(crate) fn table_bytes(payload: usize) -> usize {
 }
 
 /// Bytes that a record takes in a batch: header, table, payload, padding to 8.
-pub(crate) fn record_bytes(payload: usize) -> usize {
+pub(crate) const fn record_bytes(payload: usize) -> usize {
     (RECORD_HEADER_BYTES + table_bytes(payload) + payload).next_multiple_of(8)
 }
 

@@ -23,13 +23,13 @@ pub struct Folder {
     disk: SharedDisk,
     environment: Environment,
     supers: SuperStore,
-    /// The copies as they were found, before a bad one was written again.
+    /// The copies as they were found, which the scan judges; `None` once they were written.
     found: Option<Copies>,
     lock: Box<dyn LockGuard>,
 }
 
 impl Folder {
-    /// Locks the folder; makes layout, disk id and superblock if it is new.
+    /// Locks the folder; makes layout, disk id and superblock if it is new. Nothing is written to a folder in use.
     ///
     /// # Errors
     ///
@@ -43,39 +43,42 @@ impl Folder {
             io::ErrorKind::WouldBlock => Error::InUse,
             _ => Error::io("lock", LOCK)(error),
         })?;
-        for folder in FOLDERS {
-            disk.create_dir(folder)
-                .map_err(Error::io("create", folder))?;
-        }
-        disk.sync_dir("").map_err(Error::io("sync", "."))?;
         super_store::settle(&*disk)?;
         let found = super_store::read_copies(&*disk);
         refuse_newer(&found)?;
         let mut environment = environment;
-        let supers = match super_store::newest(&found) {
+        let newest = super_store::newest(&found);
+        match newest {
             Some(block) if block.node != node => {
                 return Err(Error::ForeignNode {
                     found: block.node,
                     expected: node,
                 });
             }
-            Some(_) => SuperStore::open(&*disk, &found)?,
+            Some(_) => {}
             None => {
                 let facts = recovery::survey(&*disk)?;
                 if recovery::was_in_use(&facts) {
                     return Err(meta_lost(&facts));
                 }
-                let disk_id = (environment.entropy)();
-                let first = Superblock {
-                    node,
-                    disk: disk_id,
-                    first_segment: 1,
-                    ..Superblock::default()
-                };
-                SuperStore::format(&*disk, first)?
             }
+        }
+        for folder in FOLDERS {
+            disk.create_dir(folder)
+                .map_err(Error::io("create", folder))?;
+        }
+        disk.sync_dir("").map_err(Error::io("sync", "."))?;
+        let (supers, found) = if newest.is_some() {
+            (SuperStore::open(disk.clone(), &found), Some(found))
+        } else {
+            let first = Superblock {
+                node,
+                disk: (environment.entropy)(),
+                first_segment: 1,
+                ..Superblock::default()
+            };
+            (SuperStore::format(disk.clone(), first)?, None)
         };
-        let found = super_store::newest(&found).is_some().then_some(found);
         Ok(Folder {
             disk,
             environment,
@@ -95,7 +98,8 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`Error::BornElsewhere`] if there is another one, [`Error::TooLarge`], [`Error::Io`].
+    /// [`Error::BornElsewhere`] if there is another one, [`Error::Damaged`] if the folder's files contradict each other,
+    /// [`Error::TooLarge`], [`Error::Io`].
     pub fn store_birth(&mut self, cluster: u128, record: &[u8]) -> Result<(), Error> {
         let meta = self.meta();
         if meta.cluster == cluster && meta.birth == record {
@@ -113,6 +117,10 @@ impl Folder {
                 size,
                 limit,
             });
+        }
+        // Before the first write: a superblock from elsewhere must not replace the folder's own.
+        if let Some(found) = &self.found {
+            recovery::refuse_contradiction(&*self.disk, found)?;
         }
         self.found = None;
         let birth = Bytes::copy_from_slice(record);

@@ -44,7 +44,7 @@ pub struct LogOptions {
     pub queue_calls_max: usize,
     /// Idle time after the last write before a marker is written. Default 2 ms.
     pub marker_delay: Duration,
-    /// Least time between two durable hints in the superblock. Default 1 s.
+    /// Time after a write until the superblock notes how far the log is durable, idle or not. Default 1 s.
     pub hint_interval: Duration,
     /// Time between two attempts when the disk is full. Default 50 ms.
     pub retry_interval: Duration,

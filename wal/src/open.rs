@@ -293,7 +293,9 @@ fn place(facts: &Facts, decision: &Decision) -> WritePlace {
         promised: decision.promised,
         last,
         unmarked: false,
+        records_end: bound,
         hinted: Lsn(0),
+        unnamed: false,
     }
 }
 
@@ -423,7 +425,7 @@ fn carry_forward(
     writer.write_segment_header(prev_end)?;
     writer.place.last = after;
     writer.supers.begin(writer.advance())?;
-    writer.place.hinted = writer.place.next;
+    writer.place.hinted = writer.place.records_end;
     writer.shared.set_durable(writer.place.next);
     writer.write(&[], BatchFlags::MARKER)
 }

@@ -108,6 +108,16 @@ pub struct SlotRange {
 }
 
 impl SlotRange {
+    /// Every slot from `first` on, in any version: nothing tells how much was there.
+    #[must_use]
+    pub fn open(first: u64) -> SlotRange {
+        SlotRange {
+            first,
+            last: u64::MAX,
+            ballot_max: u64::MAX,
+        }
+    }
+
     /// Whether the slot is among them.
     #[must_use]
     pub fn contains(&self, slot: u64) -> bool {
@@ -119,10 +129,15 @@ impl fmt::Display for SlotRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.first == self.last {
             write!(f, "slot {}", self.first)?;
+        } else if self.last == u64::MAX {
+            write!(f, "slots from {} on", self.first)?;
         } else {
             write!(f, "slots {}..={}", self.first, self.last)?;
         }
-        write!(f, " up to ballot {}", Ballot(self.ballot_max))
+        match self.ballot_max {
+            u64::MAX => f.write_str(" under any ballot"),
+            ballot => write!(f, " up to ballot {}", Ballot(ballot)),
+        }
     }
 }
 

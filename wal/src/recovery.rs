@@ -17,8 +17,8 @@ mod report;
 mod snapshots;
 mod survey;
 
-pub(crate) use decide::was_in_use;
 pub use decide::{Decision, LiveSegment, Place, decide};
+pub(crate) use decide::{refuse_contradiction, was_in_use};
 pub use facts::{Facts, FoundBatch, Gap, GapKind, Item, SegmentFacts, SnapshotFacts};
 pub use report::{Finding, Outcome, Recovery, Report, Source};
 pub(crate) use survey::read_body;

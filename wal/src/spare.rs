@@ -73,11 +73,11 @@ impl Spare {
         self.segment_bytes
     }
 
-    /// The longest payload that a batch of one record can hold in a segment: two headers, a seal, the
-    /// batch's own header, the record's table of CRCs, and padding aside.
+    /// The longest payload that a batch of one record can hold in a segment: two headers, a marker, a seal, the
+    /// batch's own header, the record's head and table of CRCs, and padding aside.
     pub(crate) fn payload_bytes_max(&self) -> u64 {
         let room = self.segment_bytes - 4 * crate::storage::BLOCK_BYTES as u64;
-        room - room / 1024 - 64
+        room - room / 1024 - 176
     }
 
     /// Whether the last attempt to prepare a segment found the disk full.

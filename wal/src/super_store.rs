@@ -1,13 +1,13 @@
 //! Keeps the two copies of the superblock.
 //!
 //! Copy 0 is written and synced, then copy 1 with the same sequence, so at every moment one copy is
-//! whole. Of an unfinished write (copy 0 newer) the newer wins and the other is written again at open.
+//! whole. Of an unfinished write (copy 0 newer) the newer wins and the other is written again before the first change.
 
 use std::io;
 
 use crate::error::Error;
 use crate::layout::{SUPERBLOCKS, WAL};
-use crate::storage::{BLOCK_BYTES, Disk, SharedFile};
+use crate::storage::{BLOCK_BYTES, Disk, SharedDisk, SharedFile};
 use crate::superblock::{SuperFault, Superblock};
 
 /// Both copies as they were found.
@@ -26,7 +26,10 @@ pub(crate) fn settle(disk: &dyn Disk) -> Result<(), Error> {
         file.sync().map_err(Error::io("sync", path))?;
         file.drop_cache(0, BLOCK_BYTES as u64);
     }
-    disk.sync_dir(WAL).map_err(Error::io("sync", WAL))
+    match disk.sync_dir(WAL) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::io("sync", WAL)),
+    }
 }
 
 /// Reads both copies. Changes nothing.
@@ -65,67 +68,43 @@ pub(crate) fn newest(copies: &Copies) -> Option<&Superblock> {
 /// The superblock in memory and the two files that hold it.
 #[derive(Debug)]
 pub(crate) struct SuperStore {
-    files: [SharedFile; 2],
+    disk: SharedDisk,
+    /// Opened with the first write.
+    files: [Option<SharedFile>; 2],
     current: Superblock,
+    /// The copies that do not hold `current`.
+    stale: [bool; 2],
     poisoned: bool,
 }
 
 impl SuperStore {
     /// Makes both copies in an empty folder. The second file appears only after the first is durable, so
     /// two damaged copies are never the trace of a crash in here.
-    pub(crate) fn format(disk: &dyn Disk, mut first: Superblock) -> Result<SuperStore, Error> {
+    pub(crate) fn format(disk: SharedDisk, mut first: Superblock) -> Result<SuperStore, Error> {
         first.sequence = 1;
-        let block = first.encode();
-        let make = |path: &'static str| -> io::Result<SharedFile> {
-            let file = match disk.create(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(path)?,
-                other => other?,
-            };
-            file.write_at(&block, 0)?;
-            file.sync()?;
-            disk.sync_dir(WAL)?;
-            Ok(file)
-        };
-        let zero = make(SUPERBLOCKS[0]).map_err(Error::io("create", SUPERBLOCKS[0]))?;
-        let one = make(SUPERBLOCKS[1]).map_err(Error::io("create", SUPERBLOCKS[1]))?;
-        Ok(SuperStore {
-            files: [zero, one],
+        let mut store = SuperStore {
+            disk,
+            files: [None, None],
             current: first,
+            stale: [true, true],
             poisoned: false,
-        })
+        };
+        store.mend()?;
+        Ok(store)
     }
 
-    /// Opens the copies of a folder in use; rewrites a bad or older one.
-    pub(crate) fn open(disk: &dyn Disk, copies: &Copies) -> Result<SuperStore, Error> {
+    /// Believes the newest copy of a folder in use. Writes nothing: a bad or older copy is written again with the
+    /// first change, when the folder has been judged. Else a foreign copy could destroy the right one.
+    pub(crate) fn open(disk: SharedDisk, copies: &Copies) -> SuperStore {
         let current = newest(copies).expect("the caller saw a valid copy").clone();
-        let mut files = Vec::new();
-        for path in SUPERBLOCKS {
-            let file = match disk.open(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path),
-                other => other,
-            };
-            files.push(file.map_err(Error::io("open", path))?);
-        }
-        let one = files.pop().expect("two files");
-        let zero = files.pop().expect("two files");
-        let mut store = SuperStore {
-            files: [zero, one],
+        let stale = [0, 1].map(|at| copies[at].as_ref().ok() != Some(&current));
+        SuperStore {
+            disk,
+            files: [None, None],
             current,
+            stale,
             poisoned: false,
-        };
-        let stale = copies
-            .iter()
-            .any(|copy| copy.as_ref().ok() != Some(&store.current));
-        if stale {
-            // The valid copy stays untouched until the other is whole again.
-            for (at, copy) in copies.iter().enumerate() {
-                if copy.as_ref().ok() != Some(&store.current) {
-                    store.write_copy(at)?;
-                }
-            }
-            disk.sync_dir(WAL).map_err(Error::io("sync", WAL))?;
         }
-        Ok(store)
     }
 
     pub(crate) fn current(&self) -> &Superblock {
@@ -137,6 +116,7 @@ impl SuperStore {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
+        self.mend()?;
         let mut next = self.current.clone();
         change(&mut next);
         next.sequence += 1;
@@ -145,15 +125,40 @@ impl SuperStore {
         self.write_copy(1)
     }
 
+    /// Makes both copies whole and equal. The valid one stays untouched until the other is durable.
+    fn mend(&mut self) -> Result<(), Error> {
+        for copy in [0, 1] {
+            if self.stale[copy] {
+                self.write_copy(copy)?;
+                self.disk.sync_dir(WAL).map_err(Error::io("sync", WAL))?;
+                self.stale[copy] = false;
+            }
+        }
+        Ok(())
+    }
+
     fn write_copy(&mut self, copy: usize) -> Result<(), Error> {
         let block = self.current.encode();
-        let write = |file: &SharedFile| {
+        let written = self.file(copy).and_then(|file| {
             file.write_at(&block, 0)?;
             file.sync()
-        };
-        write(&self.files[copy]).map_err(|source| {
+        });
+        written.map_err(|source| {
             self.poisoned = true;
             Error::io("write", SUPERBLOCKS[copy])(source)
         })
+    }
+
+    fn file(&mut self, copy: usize) -> io::Result<SharedFile> {
+        if let Some(file) = &self.files[copy] {
+            return Ok(file.clone());
+        }
+        let path = SUPERBLOCKS[copy];
+        let file = match self.disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.create(path),
+            other => other,
+        }?;
+        self.files[copy] = Some(file.clone());
+        Ok(file)
     }
 }

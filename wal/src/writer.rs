@@ -112,7 +112,12 @@ pub(crate) struct WritePlace {
     pub(crate) promised: u64,
     /// Whether records were written since the last marker.
     pub(crate) unmarked: bool,
+    /// The end of the last batch with records, which is what the superblock notes as durable. A marker behind it is
+    /// left out: if it is damaged alone, nothing is lost.
+    pub(crate) records_end: Lsn,
     pub(crate) hinted: Lsn,
+    /// The superblock does not yet name the active segment for certain.
+    pub(crate) unnamed: bool,
 }
 
 impl Writer {
@@ -199,9 +204,11 @@ impl Writer {
             self.poison_on(begun)?;
         }
         self.write(group, flags)?;
-        if promise.is_some() {
+        // A segment that nothing names could go, with all its records, without anyone missing it.
+        if promise.is_some() || self.place.unnamed {
             let finished = self.supers.finish();
             self.poison_on(finished)?;
+            self.place.unnamed = false;
         }
         Ok(count)
     }
@@ -214,10 +221,15 @@ impl Writer {
     /// As [`Writer::commit`].
     pub fn idle_marker(&mut self) -> Result<(), Error> {
         self.check(&[])?;
-        if self.place.unmarked && self.room() >= 2 * BLOCK {
-            self.write(&[], BatchFlags::MARKER)?;
+        if !self.place.unmarked {
+            return Ok(());
         }
-        Ok(())
+        if self.room() >= 2 * BLOCK {
+            self.write(&[], BatchFlags::MARKER)
+        } else {
+            // `make_room` leaves room for a marker and a seal, but an earlier version did not.
+            self.durable_hint()
+        }
     }
 
     /// Notes in the superblock how far the log is durable, if that moved. At most once a second is plenty.
@@ -227,8 +239,8 @@ impl Writer {
     /// As [`Writer::commit`].
     pub fn durable_hint(&mut self) -> Result<(), Error> {
         self.check(&[])?;
-        if self.place.hinted < self.place.next {
-            self.place.hinted = self.place.next;
+        if self.place.hinted < self.place.records_end {
+            self.place.hinted = self.place.records_end;
             let begun = self.supers.begin(self.advance());
             self.poison_on(begun)?;
         }
@@ -372,7 +384,7 @@ impl Writer {
         Advance {
             promised: self.place.promised,
             newest_segment: self.segments.back().map_or(0, |segment| segment.seq),
-            durable: self.place.next,
+            durable: self.place.records_end,
             max_slot_ever: self.place.max_slot_ever,
             max_ballot_ever: self.place.max_ballot_ever,
         }
@@ -386,19 +398,19 @@ impl Writer {
         active.base.0 + active.capacity - BLOCK - self.place.next.0
     }
 
-    /// Bytes of one group: it must fit an empty segment, with headers and a seal.
+    /// Bytes of one group: it must fit an empty segment, with headers, a marker and a seal.
     fn group_bytes_max(&self) -> usize {
         GROUP_BYTES_MAX.min((self.spare.segment_bytes() - 4 * BLOCK) as usize)
     }
 
-    /// Rotates if the group and, after it, a seal do not fit.
+    /// Rotates if the group and, after it, a marker and a seal do not fit.
     fn make_room(&mut self, group: &[Record]) -> Result<(), Error> {
         let bytes = HEADER_BYTES as u64
             + group
                 .iter()
                 .map(|record| record_bytes(record.payload.len()) as u64)
                 .sum::<u64>();
-        if self.room() < bytes.next_multiple_of(BLOCK) + BLOCK {
+        if self.room() < bytes.next_multiple_of(BLOCK) + 2 * BLOCK {
             self.rotate()
         } else {
             Ok(())
@@ -441,6 +453,9 @@ impl Writer {
         place.max_slot_ever = header.max_slot_ever;
         place.max_ballot_ever = header.max_ballot_ever;
         place.unmarked = !records.is_empty();
+        if place.unmarked {
+            place.records_end = header.end();
+        }
         if let Some(segment) = self.segments.back_mut() {
             segment.max_slot = segment.max_slot.max(header.max_slot);
         }

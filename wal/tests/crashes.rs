@@ -413,7 +413,7 @@ fn a_torn_tail_is_left_as_evidence() {
             .unwrap();
         known.append(&mut log, 1, 1, 10).unwrap();
         disk.halt_at(disk.calls() + 1);
-        known.append(&mut log, 2, 1, 9000).unwrap_err();
+        known.append(&mut log, 2, 1, 5000).unwrap_err();
         drop(log);
         disk.crash(seed);
         let before = disk.peek("wal/0000000000000001.wal", 0, SEGMENT as usize);

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wal::storage::{BLOCK_BYTES, Disk, MemDisk};
-use wal::{Environment, Error, Folder, Options, Outcome, Record, RecordKind};
+use wal::{
+    Environment, Error, Folder, Log, LogOptions, Lsn, Options, Outcome, Record, RecordKind, scan,
+};
 
 const SEGMENT: u64 = 32 * 1024;
 
@@ -22,8 +25,36 @@ fn payload(slot: u64, ballot: u64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Eleven batches over three segments; some slots are written again under a higher ballot.
+/// How a log is written and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// By hand, and closed in order.
+    Closed,
+    /// By hand, and killed behind a marker and a hint.
+    Killed,
+    /// By the threads of a [`Log`], and closed in order.
+    LogClosed,
+    /// By the threads of a [`Log`], which then had nothing to do for a while, and killed.
+    LogKilled,
+}
+
+const ALL: [Manner; 4] = [
+    Manner::Closed,
+    Manner::Killed,
+    Manner::LogClosed,
+    Manner::LogKilled,
+];
+
 fn small(closed: bool) -> Small {
+    small_by(if closed {
+        Manner::Closed
+    } else {
+        Manner::Killed
+    })
+}
+
+/// Eleven batches over some segments; some slots are written again under a higher ballot.
+fn small_by(manner: Manner) -> Small {
     let disk = MemDisk::new();
     let shared = Arc::new(disk.clone());
     let folder = Folder::open(shared, 1, Environment::seeded(1)).unwrap();
@@ -32,6 +63,7 @@ fn small(closed: bool) -> Small {
             segment_bytes: SEGMENT,
         })
         .unwrap();
+    let mut groups = Vec::new();
     let mut acknowledged = BTreeMap::new();
     for batch in 0..11_u64 {
         let (first, ballot) = if batch == 6 {
@@ -45,17 +77,38 @@ fn small(closed: bool) -> Small {
             ballot,
             payload: payload(slot, ballot).into(),
         });
-        log.commit(&records, 0).unwrap();
+        groups.push(records);
         for slot in [first, first + 1] {
             acknowledged.insert(slot, (ballot, payload(slot, ballot)));
         }
     }
-    if closed {
-        log.close().unwrap();
-    } else {
-        log.idle_marker().unwrap();
-        log.durable_hint().unwrap();
-        drop(log);
+    match manner {
+        Manner::Closed | Manner::Killed => {
+            for group in &groups {
+                log.commit(group, 0).unwrap();
+            }
+            if manner == Manner::Closed {
+                log.close().unwrap();
+            } else {
+                log.idle_marker().unwrap();
+                log.durable_hint().unwrap();
+            }
+        }
+        Manner::LogClosed | Manner::LogKilled => {
+            let options = LogOptions {
+                hint_interval: Duration::from_millis(20),
+                ..LogOptions::default()
+            };
+            let log = Log::start(log, options, Box::new(|_| {}));
+            for group in groups {
+                log.submit(group.to_vec(), 0).unwrap();
+            }
+            if manner == Manner::LogClosed {
+                log.close().unwrap();
+            } else {
+                rest(&disk);
+            }
+        }
     }
     let segments = disk
         .list("wal")
@@ -67,6 +120,26 @@ fn small(closed: bool) -> Small {
         disk,
         acknowledged,
         segments,
+    }
+}
+
+/// Waits until marker and hint have followed the last write.
+fn rest(disk: &MemDisk) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let facts = scan::survey(disk).unwrap();
+        let batches = facts.segments.iter().flat_map(|s| s.batches());
+        let with_records = batches.filter(|batch| batch.header.records > 0);
+        let end = with_records.map(|batch| batch.header.end()).max();
+        let written = facts.segments.iter().flat_map(|s| s.batches());
+        let all_there = written.map(|batch| batch.header.max_slot).max() == Some(22);
+        let hints = facts.supers.iter().flatten().map(|copy| copy.durable_hint);
+        let marked = scan::decide(&facts).carry.is_empty();
+        if all_there && marked && hints.max() >= Some(end.unwrap_or(Lsn(0))) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no marker or no hint came");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -214,7 +287,7 @@ fn every_pair_of_blocks() {
 
 #[test]
 fn every_cut() {
-    for log in [small(true), small(false)] {
+    for log in ALL.map(small_by) {
         for path in &log.segments {
             for len in (0..SEGMENT).step_by(512) {
                 log.check(&format!("{path} cut to {len}"), |disk| {
@@ -227,7 +300,7 @@ fn every_cut() {
 
 #[test]
 fn zeros_to_the_end_from_every_block() {
-    for log in [small(true), small(false)] {
+    for log in ALL.map(small_by) {
         for (path, at) in log.blocks() {
             log.check(&format!("{path} zero from {at}"), |disk| {
                 disk.damage(&path, at, &vec![0; (SEGMENT - at) as usize]);
@@ -238,7 +311,7 @@ fn zeros_to_the_end_from_every_block() {
 
 #[test]
 fn every_file_deleted() {
-    for log in [small(true), small(false)] {
+    for log in ALL.map(small_by) {
         for path in log
             .segments
             .iter()

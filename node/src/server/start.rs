@@ -79,6 +79,9 @@ impl Replica {
             accepted = booted.report.accepted,
             "read the log"
         );
+        if let Some(warning) = booted.report.warning() {
+            tracing::warn!("{warning}");
+        }
 
         let mut speaker = speaker.borrow().clone();
         // The boot has begun a new one.

@@ -74,7 +74,8 @@ pub(crate) fn state_code(decision: &Decision, strict: bool) -> u8 {
         Outcome::Fatal => exit::REFUSED,
         Outcome::MetaLost => exit::MISSING,
         _ if damage.peek().is_some() => {
-            if damage.any(missing) {
+            // A log that may serve lacks nothing that its snapshots do not have.
+            if !decision.outcome.may_serve() && damage.any(missing) {
                 exit::MISSING
             } else {
                 exit::CORRUPT

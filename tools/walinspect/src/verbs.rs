@@ -112,13 +112,7 @@ fn target(verb: &Verb) -> &Target {
 
 /// A finding for programs.
 fn finding_fields(finding: &Finding) -> serde_json::Value {
-    let slots = finding.slots.map(|range| {
-        serde_json::json!({
-            "first": range.first,
-            "last": range.last,
-            "ballot_max": crate::wording::ballot(range.ballot_max),
-        })
-    });
+    let slots = finding.slots.as_ref().map(range_fields);
     serde_json::json!({
         "damage": finding.damage,
         "row": finding.row,
@@ -127,5 +121,15 @@ fn finding_fields(finding: &Finding) -> serde_json::Value {
         "length": finding.length,
         "what": finding.what,
         "slots": slots,
+    })
+}
+
+/// A range of slots as fields; `null` where nobody knows an end.
+fn range_fields(range: &wal::SlotRange) -> serde_json::Value {
+    let known = |number: u64| (number != u64::MAX).then_some(number);
+    serde_json::json!({
+        "first": range.first,
+        "last": known(range.last),
+        "ballot_max": known(range.ballot_max).map(crate::wording::ballot),
     })
 }

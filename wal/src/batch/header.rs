@@ -1,6 +1,6 @@
 //! The head of a batch.
 
-use super::{HEADER_BYTES, MAGIC, RECORD_HEADER_BYTES, RECORDS_MAX};
+use super::{BATCH_BYTES_MAX, HEADER_BYTES, MAGIC, RECORD_HEADER_BYTES, RECORDS_MAX};
 use crate::checksum::crc;
 use crate::field;
 use crate::record::Lsn;
@@ -195,7 +195,10 @@ impl BatchHeader {
 
     fn check(&self, limit: Lsn) -> Result<(), &'static str> {
         let smallest = HEADER_BYTES + usize::from(self.records) * RECORD_HEADER_BYTES;
-        if (self.length as usize) < smallest || self.lsn.0 + self.padded() > limit.0 {
+        if (self.length as usize) < smallest
+            || self.length as usize > BATCH_BYTES_MAX
+            || self.lsn.0 + self.padded() > limit.0
+        {
             return Err("length");
         }
         if usize::from(self.records) > RECORDS_MAX {
@@ -205,5 +208,29 @@ impl BatchHeader {
             return Err("durable position");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anyone can compute a checksum, so a length is believed only as far as a writer goes.
+    #[test]
+    fn a_length_that_no_writer_makes_is_refused() {
+        let limit = Lsn(1 << 40);
+        let decode = |length: usize| {
+            let header = BatchHeader {
+                length: length as u32,
+                ..BatchHeader::default()
+            };
+            let mut bytes = [0; HEADER_BYTES];
+            header.encode(0, &mut bytes);
+            BatchHeader::decode(&bytes, 0, Lsn(0), limit).map(|header| header.length)
+        };
+        assert_eq!(decode(BATCH_BYTES_MAX), Ok(BATCH_BYTES_MAX as u32));
+        for length in [BATCH_BYTES_MAX + 1, 1 << 30] {
+            assert_eq!(decode(length), Err(BatchFault::Nonsense("length")));
+        }
     }
 }

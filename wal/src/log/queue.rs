@@ -47,6 +47,8 @@ pub(super) struct Queue {
     pub(super) asleep: bool,
     /// End of the last write with records, until a marker follows it.
     pub(super) unmarked_since: Option<Instant>,
+    /// End of the first write since the last durable hint; none if the hint covers everything.
+    pub(super) unhinted_since: Option<Instant>,
     pub(super) closing: bool,
     pub(super) aborted: bool,
     pub(super) poisoned: Option<Arc<Error>>,
@@ -62,6 +64,7 @@ impl Queue {
             busy_since: None,
             asleep: false,
             unmarked_since: None,
+            unhinted_since: None,
             closing: false,
             aborted: false,
             poisoned: None,
@@ -163,6 +166,20 @@ impl Queue {
         self.busy = false;
         self.busy_since = None;
         self.unmarked_since = Some(now);
+        self.unhinted_since.get_or_insert(now);
+    }
+
+    /// The marker stands: nothing is left to write until the next call.
+    pub(super) fn rest(&mut self) {
+        self.busy = false;
+        self.busy_since = None;
+        self.unmarked_since = None;
+    }
+
+    /// When the durable hint is to be noted, if the log has moved since the last one.
+    pub(super) fn hint_due(&self, options: &LogOptions) -> Option<Instant> {
+        self.unhinted_since
+            .map(|since| since + options.hint_interval)
     }
 
     /// Since when the oldest call waits that is not durable.

@@ -1,7 +1,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::record::RecordKind;
+use crate::record::{Lsn, RecordKind};
 use crate::storage::{Disk, Fault, MemDisk, Operation, RealDisk, SharedDisk};
 use crate::{Environment, Folder, Options, Recovery};
 
@@ -453,4 +453,96 @@ fn a_superblock_that_cannot_be_written_poisons_the_log_and_is_told() {
     let (send, noted) = mpsc::channel();
     log.note_peers("more".into(), move |result| send.send(result).unwrap());
     assert!(noted.recv_timeout(PATIENCE).unwrap().is_err());
+}
+
+/// How far the superblock on the disk says the log is durable.
+fn hint_on_disk(disk: &MemDisk) -> Lsn {
+    let facts = crate::scan::survey(disk).unwrap();
+    let hints = facts.supers.iter().flatten().map(|copy| copy.durable_hint);
+    hints.max().unwrap_or_default()
+}
+
+/// Where the last batch with records ends.
+fn records_end(disk: &MemDisk) -> Lsn {
+    let facts = crate::scan::survey(disk).unwrap();
+    let batches = facts.segments.iter().flat_map(|s| s.batches());
+    let ends = batches.filter(|b| b.header.records > 0);
+    ends.map(|b| b.header.end()).max().unwrap_or_default()
+}
+
+/// Nothing is submitted after the second append, and still the hint follows it.
+#[test]
+fn the_durable_hint_follows_an_idle_log() {
+    let disk = MemDisk::new();
+    let shared: SharedDisk = Arc::new(disk.clone());
+    let options = LogOptions {
+        hint_interval: Duration::from_millis(100),
+        ..LogOptions::default()
+    };
+    let (log, told) = start(&shared, options);
+    for slot in 1..=2 {
+        let position = log.submit(vec![accept(slot, 10)], 0).unwrap();
+        wait_for(&told, position);
+    }
+    eventually("the hint", || hint_on_disk(&disk) >= records_end(&disk));
+    log.commit_inline(vec![accept(3, 10)], 0).unwrap();
+    eventually("the hint of an inline commit", || {
+        hint_on_disk(&disk) >= records_end(&disk)
+    });
+}
+
+#[test]
+fn the_durable_hint_follows_a_caller_who_never_rests() {
+    let disk = MemDisk::new();
+    let shared: SharedDisk = Arc::new(disk.clone());
+    let options = LogOptions {
+        hint_interval: Duration::from_millis(5),
+        marker_delay: Duration::from_secs(3600),
+        ..LogOptions::default()
+    };
+    let (log, _told) = start(&shared, options);
+    log.commit_inline(vec![accept(1, 10)], 0).unwrap();
+    let first = records_end(&disk);
+    let mut slot = 1;
+    eventually("the hint", || {
+        for _ in 0..20 {
+            slot += 1;
+            log.commit_inline(vec![accept(slot, 10)], 0).unwrap();
+        }
+        hint_on_disk(&disk) >= first
+    });
+}
+
+/// A segment that no superblock names could go, with all its records, without anyone missing it.
+#[test]
+fn no_record_is_durable_in_a_segment_that_the_superblock_does_not_name() {
+    let disk = MemDisk::new();
+    let shared: SharedDisk = Arc::new(disk.clone());
+    let (log, told) = start(&shared, LogOptions::default());
+    disk.inject(Fault::always("super.0", Operation::Write));
+    let mut durable = 0;
+    for slot in 1..=40 {
+        // The log is poisoned once the superblock's thread has met the fault.
+        let _ = log.submit(vec![accept(slot, 8000)], 0);
+    }
+    while let Ok(progress) = told.recv_timeout(PATIENCE) {
+        match progress {
+            Progress::Durable { position } => durable = position,
+            Progress::Poisoned(_) => break,
+        }
+    }
+    drop(log);
+    let facts = crate::scan::survey(&disk).unwrap();
+    let named = facts
+        .supers
+        .iter()
+        .flatten()
+        .map(|copy| copy.newest_segment);
+    let named = named.max().unwrap();
+    let within = facts.segments.iter().filter(|s| s.seq <= named);
+    let highest = within.flat_map(|s| s.batches()).map(|b| b.header.max_slot);
+    assert!(
+        durable <= highest.max().unwrap(),
+        "slot {durable} was told to be durable, in a segment behind {named}"
+    );
 }

@@ -1,10 +1,10 @@
-//! The thread that writes what is queued, and the marker when nothing is.
+//! The thread that writes what is queued, the marker when nothing is, and the durable hint in time.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::queue::{Job, Work};
+use super::queue::{Job, Queue, Work};
 use super::{Core, Progress, lock};
 use crate::error::Error;
 use crate::record::Record;
@@ -13,26 +13,25 @@ use crate::record::Record;
 enum Task {
     Write,
     Mark,
+    Hint,
     Stop,
 }
 
 pub(super) fn run(core: &Core) {
     let mut jobs = Vec::new();
     let mut records: Vec<Record> = Vec::new();
-    let mut last_hint = Instant::now();
     loop {
         match next_task(core, &mut jobs) {
             Task::Stop => return,
-            Task::Mark => mark(core, &mut last_hint),
+            Task::Mark => mark(core),
             Task::Write => write(core, &mut jobs, &mut records),
+            Task::Hint => {}
         }
-        if last_hint.elapsed() >= core.options.hint_interval {
-            hint(core, &mut last_hint);
-        }
+        hint_if_due(core);
     }
 }
 
-/// Waits for work; on return `busy` is set unless it is time to stop.
+/// Waits for work; on return `busy` is set if something is to be written.
 fn next_task(core: &Core, jobs: &mut Vec<Job>) -> Task {
     let mut queue = core.queue();
     loop {
@@ -50,39 +49,50 @@ fn next_task(core: &Core, jobs: &mut Vec<Job>) -> Task {
             queue.begin(jobs.first().map_or_else(Instant::now, |job| job.since));
             return Task::Write;
         }
-        let due = queue
+        let now = Instant::now();
+        let mark_due = queue
             .unmarked_since
             .map(|since| since + core.options.marker_delay);
-        let now = Instant::now();
-        queue = match due {
-            Some(due) if due <= now && !queue.busy => {
-                queue.begin(now);
-                return Task::Mark;
-            }
-            Some(due) => {
-                // While a caller writes, its end moves the moment on; there is nothing to do before.
-                let left = due.saturating_duration_since(now);
-                let wait = if queue.busy {
-                    core.options.marker_delay
-                } else {
-                    left
-                };
-                let waited = core
-                    .work
-                    .wait_timeout(queue, wait.max(Duration::from_micros(100)));
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => {
-                queue.asleep = true;
-                let mut queue = core
-                    .work
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-                queue.asleep = false;
-                queue
-            }
-        };
+        if mark_due.is_some_and(|due| due <= now) && !queue.busy {
+            queue.begin(now);
+            return Task::Mark;
+        }
+        let hint_due = queue.hint_due(&core.options);
+        if hint_due.is_some_and(|due| due <= now) {
+            // Also while a caller writes: one who never rests would put it off for ever.
+            return Task::Hint;
+        }
+        // While a caller writes, its end moves the marker on; there is nothing to do before.
+        let mark_due = mark_due.map(|due| match queue.busy {
+            true => now + core.options.marker_delay,
+            false => due,
+        });
+        queue = sleep(core, queue, mark_due.into_iter().chain(hint_due).min());
     }
+}
+
+/// Waits until something changes, at most until `due`.
+fn sleep<'a>(
+    core: &Core,
+    mut queue: MutexGuard<'a, Queue>,
+    due: Option<Instant>,
+) -> MutexGuard<'a, Queue> {
+    // The next write has to wake this thread for its marker.
+    queue.asleep = queue.unmarked_since.is_none();
+    let mut queue = match due {
+        Some(due) => {
+            let left = due.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_micros(100));
+            let waited = core.work.wait_timeout(queue, left);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        }
+        None => core
+            .work
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner),
+    };
+    queue.asleep = false;
+    queue
 }
 
 /// Writes one group or runs one call.
@@ -136,31 +146,33 @@ fn write_all(core: &Core, records: &[Record], commit_slot: u64) -> Result<(), Er
                 }
                 let waited = core.work.wait_timeout(queue, core.options.retry_interval);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));
+                hint_if_due(core);
             }
             Err((error, _)) => return Err(error),
         }
     }
 }
 
-fn mark(core: &Core, last_hint: &mut Instant) {
+fn mark(core: &Core) {
     let marked = lock(&core.writer)
         .as_mut()
         .map_or(Ok(()), |writer| writer.idle_marker());
     if let Err(error) = marked {
         return core.poison(&error);
     }
-    let mut queue = core.queue();
-    queue.end(Instant::now());
-    queue.unmarked_since = None;
-    drop(queue);
-    if last_hint.elapsed() >= core.options.hint_interval {
-        hint(core, last_hint);
-    }
+    core.queue().rest();
 }
 
-/// Begins to note the durable position; the superblock's thread writes it.
-fn hint(core: &Core, last_hint: &mut Instant) {
-    *last_hint = Instant::now();
+/// Begins to note the durable position once it is time; the superblock's thread writes it.
+fn hint_if_due(core: &Core) {
+    let mut queue = core.queue();
+    let due = queue.hint_due(&core.options);
+    if queue.poisoned.is_some() || due.is_none_or(|due| due > Instant::now()) {
+        return;
+    }
+    // Before the look at the log: a write that ends meanwhile asks for another hint.
+    queue.unhinted_since = None;
+    drop(queue);
     let begun = lock(&core.writer)
         .as_mut()
         .map_or(Ok(()), |writer| writer.durable_hint());

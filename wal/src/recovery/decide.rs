@@ -1,8 +1,10 @@
 //! The decision: what the facts mean. Pure; the table of rows is in `FORMAT.md`.
 
+use crate::error::Error;
 use crate::record::{Lsn, SlotRange};
 use crate::snapshot::SnapshotRef;
-use crate::super_store;
+use crate::storage::Disk;
+use crate::super_store::{self, Copies};
 use crate::superblock::{SuperFault, Superblock};
 
 use super::facts::{Facts, FoundBatch, Item, SegmentFacts};
@@ -11,6 +13,7 @@ use super::identity;
 use super::live::live_segments;
 use super::report::{Finding, Outcome, Report, Source};
 use super::snapshots::snapshots;
+use super::survey::survey;
 
 /// A batch among the facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ pub fn decide(facts: &Facts) -> Decision {
         .map(|source| source.lsn)
         .max()
         .unwrap_or_default();
-    let (snapshots, snapshot_slot) = snapshots(facts, &meta, &live, &mut findings);
+    let (snapshots, snapshot_slot) = snapshots(facts, &meta, &mut findings);
     let mut fold = Fold::new(facts, &meta, bound, snapshot_slot, findings);
     fold.run(&live);
     conclude(facts, &meta, live, sources, snapshots, fold)
@@ -96,7 +99,6 @@ fn conclude(
     snapshots: Vec<SnapshotRef>,
     mut fold: Fold<'_>,
 ) -> Decision {
-    let first_slot = meta.removed_slot + 1;
     let covered = snapshots
         .iter()
         .any(|snapshot| snapshot.slot >= meta.removed_slot);
@@ -141,6 +143,9 @@ fn conclude(
         })
         .collect();
     let outcome = fold.outcome();
+    // What is lost below the snapshot counts as removed: nobody reads it, and no peer is served from it.
+    let without_slots_to = fold.covered();
+    let first_slot = meta.removed_slot.max(without_slots_to) + 1;
     let reuse = outcome == Outcome::Clean && carry.is_empty() && newest_is_empty(facts, &live);
     let headers = || {
         live.iter()
@@ -165,6 +170,7 @@ fn conclude(
             sources,
             end: fold.end,
             findings: fold.findings,
+            without_slots_to,
         },
         outcome,
         prev_end: prev_end(facts, &live, bound, fold.end),
@@ -218,6 +224,27 @@ fn super_findings(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Judges whether superblocks and segments belong together, before anything is written.
+///
+/// # Errors
+///
+/// [`Error::Damaged`] with the report, if they do not; [`Error::Io`].
+pub(crate) fn refuse_contradiction(disk: &dyn Disk, found: &Copies) -> Result<(), Error> {
+    let facts = Facts {
+        supers: found.clone(),
+        ..survey(disk)?
+    };
+    let contradiction =
+        super_store::newest(found).and_then(|meta| identity::contradiction(&facts, meta));
+    match contradiction {
+        Some(finding) => {
+            let report = refuse(Outcome::Fatal, vec![finding]).report;
+            Err(Error::Damaged(report.to_string()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Whether a folder without a valid superblock was in use. The second copy appears only after the first
 /// is durable, so a crash while the folder is made leaves no second copy.
 #[must_use]
@@ -264,6 +291,7 @@ fn refuse(outcome: Outcome, findings: Vec<Finding>) -> Decision {
         sources: Vec::new(),
         end: Lsn(0),
         findings,
+        without_slots_to: 0,
     };
     Decision {
         outcome,

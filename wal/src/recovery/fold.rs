@@ -34,7 +34,8 @@ pub(super) struct Fold<'a> {
     last: Link,
     /// Stretches without a valid batch since the last one.
     gaps: Vec<Stretch>,
-    torn: bool,
+    /// The end of the log was torn; told only if nothing shows that more than a crash was at work.
+    torn: Option<Finding>,
     fatal: bool,
 }
 
@@ -81,7 +82,7 @@ impl<'a> Fold<'a> {
             top: 0,
             last: Link::default(),
             gaps: Vec::new(),
-            torn: false,
+            torn: None,
             fatal: false,
         }
     }
@@ -93,7 +94,7 @@ impl<'a> Fold<'a> {
             self.enter(segment, segment.seq == expected);
             expected = segment.seq + 1;
             for (item, found) in segment.items.iter().enumerate() {
-                if self.torn || self.fatal || found.start() >= at.void_from {
+                if self.torn.is_some() || self.fatal || found.start() >= at.void_from {
                     break;
                 }
                 match found {
@@ -126,7 +127,11 @@ impl<'a> Fold<'a> {
         if self.fatal {
             return Outcome::Fatal;
         }
-        if !self.ranges.is_empty() {
+        if self
+            .ranges
+            .iter()
+            .any(|range| range.last > self.snapshot_slot)
+        {
             let max_ballot = self
                 .ranges
                 .iter()
@@ -138,11 +143,18 @@ impl<'a> Fold<'a> {
                 max_ballot,
             };
         }
-        if self.torn {
+        if self.torn.is_some() {
             Outcome::TornTail
         } else {
             Outcome::Clean
         }
+    }
+
+    /// Highest slot that is lost although the log may serve, 0 if there is none. A snapshot that was verified just now
+    /// stands for such slots. No promise is lost with them: a later header names the highest ballot before it.
+    pub(super) fn covered(&self) -> u64 {
+        let last = self.ranges.iter().map(|range| range.last).max();
+        last.filter(|last| *last <= self.snapshot_slot).unwrap_or(0)
     }
 
     pub(super) fn note(&mut self, row: u8, file: &str, what: &str) {
@@ -262,7 +274,7 @@ impl<'a> Fold<'a> {
         let slots = match gone {
             0 if chained => None,
             1 if self.last.known => before(header),
-            _ => self.suspects(header.max_slot_ever, header.max_ballot_ever),
+            _ => self.suspects(segment, header),
         };
         let what = match gone {
             0 if chained => format!(
@@ -395,67 +407,141 @@ impl<'a> Fold<'a> {
 
     /// Drops everything from this batch on: nothing proves that it was durable.
     fn tear(&mut self, row: u8, segment: &SegmentFacts, header: &BatchHeader) {
-        self.torn = true;
-        let what = format!(
-            "torn tail: batch {} at {} was never acknowledged and is dropped",
-            header.batch_seq, header.lsn
-        );
         let (offset, length) = span(segment, header);
-        self.find(row, false, &segment.path, (offset, length), &what, None);
+        self.torn = Some(Finding {
+            row,
+            damage: false,
+            file: segment.path.clone(),
+            offset,
+            length,
+            what: format!(
+                "torn tail: batch {} at {} was never acknowledged and is dropped",
+                header.batch_seq, header.lsn
+            ),
+            slots: None,
+        });
     }
 
-    /// Looks at what follows the last batch; rows 2, 3 and 4.
+    /// Looks at what follows the last batch; rows 2, 3, 4, 8, 14 and 17.
     fn finish(&mut self, live: &[LiveSegment]) {
         let gaps = std::mem::take(&mut self.gaps);
-        if self.end < self.bound && !self.torn {
-            let slots = self.suspects(
-                self.meta.max_slot_ever.max(self.slots),
-                self.meta.max_ballot_ever,
+        let newest = live.last().map(|at| &self.facts.segments[at.segment]);
+        let suffix = if self.is_closed_here() {
+            None
+        } else {
+            self.lost_suffix(newest, &gaps)
+        };
+        if let Some(lost) = suffix {
+            self.torn = None;
+            let slots = Some(SlotRange::open(self.snapshot_slot + 1));
+            return self.lose(
+                lost.row,
+                &lost.file,
+                lost.offset,
+                lost.length,
+                &lost.what,
+                slots,
             );
-            let what = match gaps.first() {
-                Some(gap) => format!(
-                    "{}: the log ends at {} but was durable up to {}",
-                    gap.kind, self.end, self.bound
-                ),
-                None => format!(
-                    "the log ends at {} but was durable up to {}",
-                    self.end, self.bound
-                ),
-            };
-            let path = live
-                .last()
-                .map(|at| self.facts.segments[at.segment].path.clone());
-            match gaps.first() {
-                Some(gap) => {
-                    let length = self.bound.0.saturating_sub(gap.start.0);
-                    self.lose(3, &gap.file, gap.start.0 - gap.base.0, length, &what, slots);
-                }
-                None => self.lose(
-                    3,
-                    &path.unwrap_or_else(|| "wal".to_owned()),
-                    0,
-                    0,
-                    &what,
-                    slots,
-                ),
+        }
+        let odd = |gap: &&Stretch| gap.kind != GapKind::Zero;
+        if let (None, Some(gap)) = (&self.torn, gaps.iter().find(odd)) {
+            let (offset, length) = (gap.start.0 - gap.base.0, gap.end.0 - gap.start.0);
+            if self.is_closed_here() {
+                let what = format!("{} after the end of a log that was closed", gap.kind);
+                return self.find(4, true, &gap.file, (offset, length), &what, None);
             }
-            return;
+            self.torn = Some(Finding {
+                row: 4,
+                damage: false,
+                file: gap.file.clone(),
+                offset,
+                length,
+                what: format!(
+                    "torn tail: {} after the end of the log, never acknowledged",
+                    gap.kind
+                ),
+                slots: None,
+            });
         }
-        if let (false, Some(gap)) = (self.torn, gaps.iter().find(|gap| gap.kind != GapKind::Zero)) {
-            self.torn = true;
-            let what = format!(
-                "torn tail: {} after the end of the log, never acknowledged",
-                gap.kind
-            );
-            let span = (gap.start.0 - gap.base.0, gap.end.0 - gap.start.0);
-            self.find(4, false, &gap.file, span, &what, None);
-        }
+        self.findings.extend(self.torn.clone());
     }
 
-    /// Every slot above the snapshot: when more than one batch is gone, nobody knows which it held.
-    fn suspects(&self, last: u64, ballot: u64) -> Option<SlotRange> {
-        let (last, ballot_max) = (last.max(self.slots), ballot.max(self.ballots));
-        let first = self.snapshot_slot + 1;
+    /// Whether the log ends with the marker of a close in order: then nothing came after it.
+    fn is_closed_here(&self) -> bool {
+        let closed_at = self.meta.durable_hint.0 + crate::storage::BLOCK_BYTES as u64;
+        self.meta.clean && self.end.0 == closed_at
+    }
+
+    /// Why more is gone from the end of the log than a crash takes. No crash shortens a segment, whose length was
+    /// durable before its name, and none moves a whole header to another place.
+    fn lost_suffix(&self, newest: Option<&SegmentFacts>, gaps: &[Stretch]) -> Option<Finding> {
+        let finding = |row, file: &str, offset, length, what| Finding {
+            row,
+            damage: true,
+            file: file.to_owned(),
+            offset,
+            length,
+            what,
+            slots: None,
+        };
+        if self.end < self.bound && self.torn.is_none() {
+            let what = format!(
+                "the log ends at {} but was durable up to {}",
+                self.end, self.bound
+            );
+            let Some(gap) = gaps.first() else {
+                let file = newest.map_or("wal", |segment| &segment.path);
+                return Some(finding(3, file, 0, 0, what));
+            };
+            let length = self.bound.0.saturating_sub(gap.start.0);
+            let what = format!("{}: {what}", gap.kind);
+            return Some(finding(
+                3,
+                &gap.file,
+                gap.start.0 - gap.base.0,
+                length,
+                what,
+            ));
+        }
+        let named = self.meta.newest_segment;
+        if newest.map_or(0, |segment| segment.seq) < named {
+            let file = crate::layout::segment_path(named);
+            let what = "the superblock names this segment as the newest; nobody knows what it held";
+            return Some(finding(17, &file, 0, 0, what.to_owned()));
+        }
+        let segment = newest?;
+        let header = segment.header()?;
+        let batches_end = header.batches_end().0 - header.base.0;
+        if segment.len < batches_end {
+            let what = format!(
+                "the file was cut to {} bytes, it was made with {}; nobody knows what stood behind",
+                segment.len, header.capacity
+            );
+            let length = header.capacity - segment.len;
+            return Some(finding(3, &segment.path, segment.len, length, what));
+        }
+        let misplaced = segment.items.iter().find_map(|item| match item {
+            Item::Gap(gap) if gap.kind == GapKind::Misplaced && gap.start >= self.end => Some(gap),
+            _ => None,
+        })?;
+        let offset = misplaced.start.0 - header.base.0;
+        let length = misplaced.end.0 - misplaced.start.0;
+        let what = "a batch of this file at another place: a write went astray".to_owned();
+        Some(finding(8, &segment.path, offset, length, what))
+    }
+
+    /// Every slot that can have been in the batches before `header`: when more than one is gone, nobody knows which.
+    fn suspects(&self, segment: &SegmentFacts, header: &BatchHeader) -> Option<SlotRange> {
+        // The header of a segment knows what was written before it, a batch only what it holds itself, too.
+        let opens = |of: &&crate::segment::SegmentHeader| {
+            header.lsn.0 == of.base.0 + crate::storage::BLOCK_BYTES as u64
+        };
+        let (slot, ballot) = match segment.header().filter(opens) {
+            Some(of) => (of.max_slot_ever, of.max_ballot_ever),
+            None => (header.max_slot_ever, header.max_ballot_ever),
+        };
+        let (last, ballot_max) = (slot.max(self.meta.removed_slot), ballot.max(self.ballots));
+        let first = self.meta.removed_slot + 1;
         (first <= last).then_some(SlotRange {
             first,
             last,

@@ -22,6 +22,11 @@ pub(super) fn contradiction(facts: &Facts, meta: &Superblock) -> Option<Finding>
             _ => {}
         }
     }
+    if let [Ok(one), Ok(other)] = &facts.supers
+        && let Some(what) = diverge(one, other)
+    {
+        return Some(fatal(10, "wal/super.1", what.to_owned()));
+    }
     let mut previous: Option<(&SegmentFacts, &SegmentHeader)> = None;
     for segment in &facts.segments {
         for header in &segment.headers {
@@ -55,6 +60,22 @@ pub(super) fn contradiction(facts: &Facts, meta: &Superblock) -> Option<Finding>
         previous = Some((segment, header));
     }
     None
+}
+
+/// Why two copies of the superblock cannot be of one history, in which starts and promises only grow.
+fn diverge(one: &Superblock, other: &Superblock) -> Option<&'static str> {
+    if one.cluster != other.cluster && one.cluster != 0 && other.cluster != 0 {
+        return Some("the two copies belong to different clusters");
+    }
+    let (old, new) = match one.sequence <= other.sequence {
+        true => (one, other),
+        false => (other, one),
+    };
+    if old.sequence == new.sequence && old != new {
+        return Some("the two copies say different things under one number");
+    }
+    (old.incarnation > new.incarnation || old.promised > new.promised)
+        .then_some("the newer copy knows less than the older one")
 }
 
 fn foreign(header: &SegmentHeader, meta: &Superblock) -> Option<String> {

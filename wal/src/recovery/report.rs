@@ -102,6 +102,9 @@ pub struct Report {
     pub end: Lsn,
     /// Everything noticed, in the order of the log.
     pub findings: Vec<Finding>,
+    /// Damage took slots up to this one, and a snapshot verified at this open stands for them: the log serves, as
+    /// if they were removed, and its peers get them from others. 0 if there are none.
+    pub without_slots_to: u64,
 }
 
 impl Report {
@@ -110,10 +113,45 @@ impl Report {
         self.findings.iter().filter(|finding| finding.damage)
     }
 
+    /// The outcome in one word for people; `damaged` if the log may serve although something in it is.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        if self.serves_damaged() {
+            "damaged"
+        } else {
+            self.outcome.name()
+        }
+    }
+
+    /// What the damage means, in one line; `None` if nothing is damaged.
+    #[must_use]
+    pub fn meaning(&self) -> Option<String> {
+        let places = self.damage().count();
+        let one_many = if places == 1 { "place" } else { "places" };
+        let first = self.damage().next()?;
+        let meaning = match self.without_slots_to {
+            _ if !self.outcome.may_serve() => "the log cannot be used".to_owned(),
+            0 => "no acknowledged value is lost".to_owned(),
+            slot => format!(
+                "a verified snapshot stands for the values up to slot {slot}; they are not served to other replicas"
+            ),
+        };
+        Some(format!(
+            "{places} damaged {one_many}: {meaning}; the first: {first}"
+        ))
+    }
+
+    fn serves_damaged(&self) -> bool {
+        self.outcome.may_serve() && self.damage().next().is_some()
+    }
+
     /// What the operator of a node with this log can do now.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self.outcome {
+            Outcome::Clean | Outcome::TornTail if self.serves_damaged() => {
+                "the node starts, and nothing that it acknowledged is lost; check the disk, because the next damage may                  hit what only this log holds. The damaged places go with their segments after the next snapshots"
+            }
             Outcome::Clean | Outcome::TornTail => "nothing to do",
             Outcome::Faulty { .. } => {
                 "keep the folder as evidence and look at it with `walinspect explain`; this version cannot \
@@ -136,7 +174,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "outcome {}", self.outcome.name())?;
+        writeln!(f, "outcome {}", self.verdict())?;
         writeln!(
             f,
             "durable up to {}, log ends at {}",
@@ -156,7 +194,16 @@ impl fmt::Display for Report {
             for range in ranges {
                 writeln!(f, "lost {range}")?;
             }
-            writeln!(f, "highest ballot lost {}", Ballot(*max_ballot))?;
+            if *max_ballot != u64::MAX {
+                writeln!(f, "highest ballot lost {}", Ballot(*max_ballot))?;
+            }
+        }
+        if self.without_slots_to > 0 {
+            writeln!(
+                f,
+                "slots up to {} are covered by the snapshot and not served",
+                self.without_slots_to
+            )?;
         }
         write!(f, "advice: {}", self.advice())
     }

@@ -1,10 +1,8 @@
 //! Which snapshots may be used; rows 18 and 26 to 28.
 
-use crate::record::RecordKind;
 use crate::snapshot::SnapshotRef;
 use crate::superblock::Superblock;
 
-use super::decide::LiveSegment;
 use super::facts::Facts;
 use super::report::Finding;
 
@@ -12,16 +10,8 @@ use super::report::Finding;
 pub(super) fn snapshots(
     facts: &Facts,
     meta: &Superblock,
-    live: &[LiveSegment],
     findings: &mut Vec<Finding>,
 ) -> (Vec<SnapshotRef>, u64) {
-    let marks: Vec<u64> = live
-        .iter()
-        .flat_map(|at| facts.segments[at.segment].batches())
-        .flat_map(|b| &b.records)
-        .filter(|r| r.good && r.header.kind == RecordKind::SnapshotMark)
-        .map(|r| r.header.slot)
-        .collect();
     let named: Vec<SnapshotRef> = meta
         .snapshot
         .into_iter()
@@ -45,9 +35,9 @@ pub(super) fn snapshots(
                 let what = "is not the snapshot that the superblock names".to_owned();
                 findings.push(snapshot_note(26, true, what));
             }
-            (Ok(found), None) if marks.contains(&fact.slot) => usable.push(*found),
+            // A mark in the log is not enough: it says neither which bytes nor whose.
             (Ok(_), None) => {
-                let what = "neither a superblock nor a record names it: ignored".to_owned();
+                let what = "no superblock names it: ignored".to_owned();
                 findings.push(snapshot_note(27, false, what));
             }
             (Err(fault), name) => {

@@ -160,6 +160,16 @@ fn expect_lost(decision: &Decision, first: u64, last: u64) {
     );
 }
 
+/// Nobody knows what was there, from this slot on: not which slots, and not which ballots.
+#[track_caller]
+fn expect_open(decision: &Decision, first: u64) {
+    let expected = Outcome::Faulty {
+        ranges: vec![SlotRange::open(first)],
+        max_ballot: u64::MAX,
+    };
+    assert_eq!(decision.outcome, expected, "{}", decision.report);
+}
+
 #[test]
 fn row_01_all_valid_is_clean() {
     let decision = log(20).decide();
@@ -197,7 +207,7 @@ fn row_03_zeros_before_the_bound_are_a_lost_suffix() {
         .damage(&path, at, &vec![0; (SEGMENT - BLOCK - at) as usize]);
     let decision = case.decide();
     expect_row(&decision, 3);
-    expect_lost(&decision, 1, 4);
+    expect_open(&decision, 1);
 }
 
 #[test]
@@ -453,7 +463,8 @@ fn row_13_a_segment_without_header_is_lost_as_a_whole() {
     case.kill_headers(&segment_path(2));
     let decision = case.decide();
     expect_row(&decision, 13);
-    expect_lost(&decision, 1, 13);
+    // The next header knows that no higher slot was written before it.
+    expect_lost(&decision, 1, 11);
 }
 
 #[test]
@@ -499,7 +510,7 @@ fn row_16_a_missing_segment_is_never_skipped() {
     case.disk.delete(&segment_path(2));
     let decision = case.decide();
     expect_row(&decision, 16);
-    expect_lost(&decision, 1, 13);
+    expect_lost(&decision, 1, 11);
 }
 
 #[test]
@@ -513,6 +524,236 @@ fn row_17_a_missing_newest_segment_is_lost() {
         "{}",
         decision.report
     );
+}
+
+/// The snapshot covers every slot that the superblock knows of, and still the last segment may have held more.
+#[test]
+fn row_17_a_missing_newest_segment_is_lost_above_a_snapshot_too() {
+    let (case, [_, newest]) = with_snapshots();
+    let mut writer = open(&case.disk);
+    writer.commit(&[accept(25, 50)], 24).unwrap();
+    writer.idle_marker().unwrap();
+    drop(writer);
+    case.disk.delete(&case.newest());
+    let mut facts = case.facts();
+    for copy in facts.supers.iter_mut().flatten() {
+        copy.max_slot_ever = newest.slot;
+        copy.durable_hint = crate::Lsn(0);
+    }
+    let decision = decide(&facts);
+    expect_row(&decision, 17);
+    expect_open(&decision, newest.slot + 1);
+}
+
+/// No crash shortens a segment: its length was durable before its name.
+#[test]
+fn row_03_a_file_cut_behind_everything_proven_is_a_lost_suffix() {
+    for blocks in [2, 3] {
+        let case = unmarked(3);
+        let end = case.decide().report.end.0;
+        let (path, at) = case.place(3);
+        assert!(end > at);
+        case.disk.truncate(&path, at + blocks * BLOCK);
+        expect_open(&case.decide(), 1);
+    }
+    // Behind the marker of a close there was nothing.
+    let case = log(3);
+    open(&case.disk).close().unwrap();
+    let end = case.decide().report.end.0 - SEGMENT;
+    let newest = case.newest();
+    case.disk.truncate(&newest, end);
+    let decision = case.decide();
+    assert_eq!(decision.outcome, Outcome::Clean, "{}", decision.report);
+    assert!(decision.report.damage().count() > 0);
+    assert_eq!(case.lost(3), []);
+}
+
+/// A batch that was written to the wrong place at the end of the log is no torn tail.
+#[test]
+fn row_08_a_batch_astray_behind_the_end_is_a_lost_suffix() {
+    let case = unproven(3);
+    let (path, from) = case.place(3);
+    let batch = case.disk.peek(&path, from, 2 * BLOCK_BYTES);
+    case.disk.damage(&path, from, &vec![0; batch.len()]);
+    assert_eq!(case.decide().outcome, Outcome::Clean, "nobody can know");
+    case.disk.damage(&path, from + 4 * BLOCK, &batch);
+    let decision = case.decide();
+    expect_row(&decision, 8);
+    expect_open(&decision, 1);
+}
+
+/// Wherever the last record of a segment ends, there is room for the marker that proves it.
+#[test]
+fn the_marker_finds_room_at_every_end_of_a_segment() {
+    let disk = MemDisk::new();
+    let case = Case { disk: disk.clone() };
+    let mut writer = open(&disk);
+    for slot in 1..=24 {
+        let bytes = [10, 5000, 9000][slot as usize % 3];
+        let record = Record {
+            payload: vec![1; bytes].into(),
+            ..accept(slot, 10)
+        };
+        writer.commit(&[record], slot - 1).unwrap();
+        writer.idle_marker().unwrap();
+        let copy = Case { disk: disk.fork() };
+        copy.flip(slot, 20);
+        let outcome = copy.decide().outcome;
+        assert!(
+            matches!(outcome, Outcome::Faulty { .. }),
+            "slot {slot} was acknowledged: {}",
+            copy.decide().report
+        );
+    }
+    assert!(case.facts().segments.len() > 2, "the log rotated");
+}
+
+/// The hint stops before a marker, so that one bit in an empty header loses nothing.
+#[test]
+fn a_damaged_marker_behind_the_hint_loses_nothing() {
+    let case = unmarked(3);
+    let mut writer = open(&case.disk);
+    writer.commit(&[accept(4, 10)], 3).unwrap();
+    writer.idle_marker().unwrap();
+    writer.durable_hint().unwrap();
+    drop(writer);
+    let (path, at) = case.place(4);
+    case.disk.flip_bit(&path, at + 2 * BLOCK + 20, 3);
+    let decision = case.decide();
+    assert!(decision.outcome.may_serve(), "{}", decision.report);
+    assert_eq!(case.lost(4), []);
+}
+
+/// A superblock from elsewhere is found out before anything is written.
+#[test]
+fn a_foreign_superblock_destroys_nothing() {
+    type Edit = fn(&mut crate::Superblock);
+    let edits: [Edit; 4] = [
+        |block| block.disk ^= 1,
+        |block| block.node = 9,
+        |block| block.promised = 0,
+        |block| block.incarnation = 0,
+    ];
+    for edit in edits {
+        let case = log(3);
+        let promise = Record {
+            kind: RecordKind::Promise,
+            payload: "".into(),
+            ..accept(0, 99)
+        };
+        open(&case.disk).commit(&[promise], 0).unwrap();
+        let mut foreign = case.facts().supers[1].clone().unwrap();
+        foreign.sequence += 100;
+        edit(&mut foreign);
+        case.disk.damage(SUPERBLOCKS[1], 0, &foreign.encode());
+        let content = |disk: &MemDisk| {
+            let files = disk.list("wal").unwrap();
+            let read = |e: crate::storage::DirEntry| {
+                let bytes = disk.peek(&format!("wal/{}", e.name), 0, e.len as usize);
+                (e.name, bytes)
+            };
+            files.into_iter().map(read).collect::<Vec<_>>()
+        };
+        let before = content(&case.disk);
+        let shared: crate::SharedDisk = Arc::new(case.disk.clone());
+        match Folder::open(shared.clone(), 1, Environment::seeded(1)) {
+            Err(error) => assert!(matches!(error, crate::Error::ForeignNode { .. })),
+            Ok(mut folder) => {
+                let error = folder.store_birth(77, b"birth").unwrap_err();
+                assert!(matches!(error, crate::Error::Damaged(_)), "{error}");
+                drop(folder);
+                let folder = Folder::open(shared, 1, Environment::seeded(1)).unwrap();
+                let (_, recovery) = folder.open_log(Options::default()).unwrap();
+                assert_eq!(recovery.outcome, Outcome::Fatal, "{}", recovery.report);
+            }
+        }
+        assert!(before == content(&case.disk), "a refusal changes no byte");
+    }
+}
+
+/// A mark names a slot, but neither the bytes of a snapshot nor its cluster.
+#[test]
+fn a_snapshot_that_only_a_mark_names_is_ignored() {
+    let case = log(3);
+    let mut writer = open(&case.disk);
+    let header = SnapshotHeader {
+        cluster: 9,
+        slot: 2,
+        membership: "".into(),
+    };
+    snapshot::save(&case.disk, &header, &mut &b"of another cluster"[..]).unwrap();
+    let mark = Record {
+        kind: RecordKind::SnapshotMark,
+        slot: 2,
+        ballot: 0,
+        payload: "".into(),
+    };
+    writer.commit(&[mark], 2).unwrap();
+    drop(writer);
+    let decision = case.decide();
+    expect_row(&decision, 27);
+    assert_eq!(decision.snapshots, []);
+}
+
+#[test]
+fn damage_below_a_verified_snapshot_stops_no_start() {
+    type Damage = fn(&Case);
+    let damages: [Damage; 4] = [
+        |case| case.flip(20, 2000),
+        |case| case.flip(20, 10),
+        |case| case.flip(19, 128 + 8),
+        |case| {
+            case.flip(18, 10);
+            case.flip(19, 10);
+        },
+    ];
+    for (way, damage) in damages.into_iter().enumerate() {
+        let (case, [_, newest]) = with_snapshots();
+        damage(&case);
+        let decision = case.decide();
+        assert!(decision.outcome.may_serve(), "{way}: {}", decision.report);
+        assert!(decision.report.damage().count() > 0);
+        assert_eq!(decision.report.verdict(), "damaged");
+        let gone = decision.report.without_slots_to;
+        assert!((18..=newest.slot).contains(&gone), "{way}: {gone}");
+        assert_eq!(decision.first_slot, gone + 1);
+        let writer = open(&case.disk);
+        for slot in 1..=gone {
+            assert_eq!(writer.read(slot).unwrap(), None, "{way}: slot {slot}");
+        }
+        for slot in gone + 1..=24 {
+            assert!(writer.read(slot).unwrap().is_some(), "{way}: slot {slot}");
+        }
+        // Without that snapshot they are lost.
+        case.disk
+            .damage(&crate::layout::snapshot_path(newest.slot), 4300, &[0xee]);
+        let decision = case.decide();
+        assert!(
+            matches!(decision.outcome, Outcome::Faulty { .. }),
+            "{way}: {}",
+            decision.report
+        );
+    }
+}
+
+#[test]
+fn a_segment_missing_below_a_verified_snapshot_stops_no_start() {
+    let (case, [_, newest]) = with_snapshots();
+    let facts = case.facts();
+    let highest = |s: &SegmentFacts| s.batches().map(|b| b.header.max_slot).max();
+    let below = facts
+        .segments
+        .iter()
+        .filter(|segment| highest(segment).is_some_and(|slot| slot <= newest.slot));
+    let below = below.last().expect("a segment below the snapshot");
+    assert!(highest(below) > Some(0));
+    case.disk.delete(&below.path);
+    let decision = case.decide();
+    expect_row(&decision, 16);
+    assert!(decision.outcome.may_serve(), "{}", decision.report);
+    assert_eq!(case.decide().report.verdict(), "damaged");
+    let writer = open(&case.disk);
+    assert!(writer.read(24).unwrap().is_some());
 }
 
 #[test]
@@ -546,7 +787,7 @@ fn row_19_a_foreign_file_is_refused() {
 #[test]
 fn row_20_a_later_major_is_refused_and_a_later_minor_is_read() {
     let mut facts = log(3).facts();
-    facts.segments[0].headers[0] = Err(crate::HeaderFault::Major(2));
+    facts.segments[0].headers[0] = Err(crate::HeaderFault::Major(3));
     let decision = decide(&facts);
     expect_row(&decision, 20);
     assert_eq!(decision.outcome, Outcome::Fatal);

@@ -25,6 +25,7 @@ impl Writer {
         let prev_end = self.place.next;
         self.enter_segment(ready);
         self.write_segment_header(prev_end)?;
+        self.place.unnamed = true;
         let begun = self.supers.begin(self.advance());
         self.poison_on(begun)
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wal::scan::Outcome;
 
-use super::finding_fields;
+use super::{finding_fields, range_fields};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::source::Source;
@@ -35,20 +35,16 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
         Outcome::Faulty { ranges, max_ballot } => (ranges.as_slice(), *max_ballot),
         _ => (&[][..], 0),
     };
-    let lost: Vec<Value> = ranges
-        .iter()
-        .map(|range| {
-            json!({"first": range.first, "last": range.last, "ballot_max": ballot(range.ballot_max)})
-        })
-        .collect();
+    let lost: Vec<Value> = ranges.iter().map(|range| range_fields(range)).collect();
     let outcome = json!({
-        "outcome": decision.outcome.name(),
+        "outcome": report.verdict(),
         "exit": code,
         "lost": lost,
         "max_ballot_lost": ballot(max_ballot),
         "promised": ballot(decision.promised),
         "commit_slot": decision.commit_slot,
         "first_slot": decision.first_slot,
+        "without_slots_to": (report.without_slots_to > 0).then_some(report.without_slots_to),
         "snapshots": decision.snapshots.iter().map(|snapshot| snapshot.slot).collect::<Vec<_>>(),
         "carried_batches": decision.carry.len(),
         "end": report.end.0,
@@ -83,7 +79,9 @@ fn rule(row: u8) -> &'static str {
     match row {
         1 => "everything valid, the chain whole: clean",
         2 => "zeros at or after W: the normal end",
-        3 => "the log ends before W: what is missing up to W is lost",
+        3 => {
+            "the log ends before W, or its file was cut: everything from the snapshot on may be lost, under any ballot"
+        }
         4 => {
             "bad at or after W, nothing valid after it: a torn tail, never acknowledged, dropped and left where it is"
         }
@@ -94,7 +92,9 @@ fn rule(row: u8) -> &'static str {
             "bad header below W, a valid one later: one batch's slots are known from its successor; of more, every slot above the snapshot is suspect"
         }
         7 => "bad header at or after W that no later one proves: dropped from there on",
-        8 => "blocks that belong elsewhere: a stale or misdirected write",
+        8 => {
+            "blocks that belong elsewhere, a stale or misdirected write: as 6; behind the end of the log as 3"
+        }
         9 => "a batch number missing, or a chain that does not match, below W: a lost write",
         10 => {
             "one batch number twice, or segments that contradict each other: two writers or a copied disk; refused"
@@ -107,7 +107,9 @@ fn rule(row: u8) -> &'static str {
         }
         15 => "a reserved segment or a spare: normal",
         16 => "a segment missing in the middle: lost, never skipped silently",
-        17 => "the newest segment is missing: lost",
+        17 => {
+            "the newest segment that the superblock names is missing: everything from the snapshot on may be lost, under any ballot"
+        }
         18 => "not a file of the log as it is now: listed and left alone",
         19 => "another cluster, node or disk: refused",
         20 => "a newer format: refused",
@@ -123,7 +125,7 @@ fn rule(row: u8) -> &'static str {
         26 => {
             "a snapshot is missing or damaged: the one before it and the log between; without any, the removed slots are lost"
         }
-        27 => "a snapshot that nothing names: ignored",
+        27 => "a snapshot that no superblock names: ignored",
         28 => "a snapshot that was being received: kept",
         29 => "an impossible record under a good checksum: a bug of the writer; refused",
         _ => "see the table in wal/FORMAT.md",

@@ -28,7 +28,7 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
     let records: u64 = batches().map(|batch| u64::from(batch.header.records)).sum();
     let bytes: u64 = facts.segments.iter().map(|segment| segment.len).sum();
     let supers = facts.supers.iter().filter(|copy| copy.is_ok()).count();
-    let outcome = source.decision.outcome.name();
+    let outcome = report.verdict();
     let damage = report.damage().count();
     out.tell(
         "verdict",

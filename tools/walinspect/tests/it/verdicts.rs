@@ -125,17 +125,43 @@ fn a_deleted_segment() {
     let rig = Rig::whole();
     let (segment, _) = last_batch(&rig);
     fs::remove_file(rig.segment(segment)).expect("remove");
-    check(&rig, 4, "faulty", 17);
+    let finding = check(&rig, 4, "faulty", 17);
+    assert_eq!(finding["slots"], Value::Null, "told by the second finding");
+    let explained = rig.run(&["explain", "--json"]).exits(4);
+    let lost = &explained.kind("outcome")[0]["lost"];
+    assert_eq!(
+        lost,
+        &json!([{"first": 1, "last": null, "ballot_max": null}])
+    );
+}
+
+/// A verified snapshot stands for what is damaged: verdict, exit code and advice say the same.
+#[test]
+fn damage_below_a_snapshot_stops_no_start() {
+    let rig = Rig::empty();
+    let mut log = rig.open(1);
+    crate::rig::tell(&mut log);
+    rig.save_snapshot(&mut log, 8);
+    log.close().expect("close");
+    let (segment, offset) = offset_of(&rig, 7);
+    rig.flip(rig.segment(segment), offset + 40);
+    check(&rig, 3, "damaged", 5);
+    rig.run(&["verify"]).exits(3).tells("damaged: ");
+    let explained = rig.run(&["explain"]).exits(3);
+    explained.tells("the node starts");
+    let outcome = rig.run(&["explain", "--json"]).exits(3).kind("outcome");
+    assert_eq!(outcome[0]["without_slots_to"], 7);
+    assert_eq!(outcome[0]["first_slot"], 8);
 }
 
 #[test]
 fn one_bad_copy_is_damage_that_costs_nothing() {
     let rig = Rig::whole();
     rig.flip("wal/super.1", 100);
-    check(&rig, 3, "clean", 21);
+    check(&rig, 3, "damaged", 21);
     let rig = Rig::whole();
     rig.flip(rig.segment(1), 60);
-    check(&rig, 3, "clean", 12);
+    check(&rig, 3, "damaged", 12);
 }
 
 #[test]
@@ -176,13 +202,13 @@ fn damaged_and_missing_snapshots() {
     let (rig, file) = with_snapshot();
     rig.run(&["snap", "verify"]).exits(0).tells("good");
     rig.flip(&file, 5_000);
-    check(&rig, 3, "clean", 26);
+    check(&rig, 3, "damaged", 26);
     rig.run(&["snap", "verify"]).exits(3).tells("damaged");
     let alone = rig.file(&file);
     run(&["verify", alone.to_str().expect("plain")]).exits(3);
     let (rig, file) = with_snapshot();
     fs::remove_file(rig.file(&file)).expect("remove");
-    check(&rig, 3, "clean", 26);
+    check(&rig, 3, "damaged", 26);
 }
 
 #[test]

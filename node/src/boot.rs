@@ -177,7 +177,7 @@ pub fn boot(
     let mut files = FileStore::open(disk.clone())?;
 
     let inspection = base::inspection(&disk, config.check_at_once_bytes, &files)?;
-    let base = base::choose(&disk, &writer, &recovery, &files, inspection)?;
+    let base = base::choose(&disk, &writer, &recovery, &mut files, inspection)?;
     files.cut_back(&base.facts, inspection)?;
     if inspection == Inspection::Checksums && files.is_recheck_due()? {
         files.clear_recheck()?;

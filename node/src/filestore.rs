@@ -14,12 +14,19 @@
 //!
 //! A file that was removed after a snapshot is moved aside, not unlinked: the snapshot names it, and a
 //! restart puts it back. One made later under its name is another file.
+//!
+//! Whoever must not wait for the disk uses [`FileStore::begin`] and [`FileStore::finish`]: writes go to the page cache at
+//! once, and what creates, moves or syncs is a [`FileJob`] for another thread. Every read is checked against the checksums
+//! of the pieces that it touches. A file that fails is refused from then on, and the next start rebuilds it from the log or
+//! says that it cannot.
 
 mod check;
 mod handles;
+mod jobs;
 mod restore;
+mod sums;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 
 use bytes::Bytes;
@@ -29,10 +36,13 @@ use wal::storage::{SharedDisk, SharedFile, is_no_space};
 use crate::engine::{FileRead, SnapshotJob};
 
 pub use check::CheckStep;
+pub use jobs::{FileDone, FileJob, Needless, ReadJob, RecheckMark, SyncSet};
 pub use restore::{FileFault, Inspection};
 
-use check::Checker;
+use check::{Checker, Slice};
 use handles::Handles;
+use jobs::Dirty;
+use sums::Sums;
 
 const FILES: &str = "files";
 const REMOVED: &str = "removed";
@@ -40,6 +50,11 @@ const RECHECK: &str = "recheck";
 
 /// Snapshots that the log keeps, and with them the removed files that they name.
 const SNAPSHOTS_KEPT: usize = 2;
+
+/// Files held open because they are not synced; then some are synced before another is written.
+const DIRTY_MAX: usize = 1024;
+/// So many are synced then.
+const DIRTY_SYNCED: usize = 128;
 
 /// Why a file operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +64,16 @@ pub enum FileError {
     Full {
         /// The file's name.
         file: String,
+    },
+    /// The bytes are not those that were written: the disk changed them, or somebody else did.
+    #[error("{path}: bytes {from} to {to} are not what was written")]
+    Rotten {
+        /// The file, in the data folder.
+        path: String,
+        /// Where the damaged piece begins.
+        from: u64,
+        /// Where it ends.
+        to: u64,
     },
     /// Anything else. Nobody knows what the disk holds; the replica stops.
     #[error("cannot {what} {path}")]
@@ -69,6 +94,7 @@ impl FileError {
     pub fn is_no_space(&self) -> bool {
         match self {
             FileError::Full { .. } => true,
+            FileError::Rotten { .. } => false,
             FileError::Failed { source, .. } => is_no_space(source),
         }
     }
@@ -80,6 +106,9 @@ pub enum ReadError {
     /// Its checksum is not verified yet; it is next. Read again after [`CheckStep::Checked`].
     #[error("the file is still being verified")]
     Unchecked,
+    /// It is damaged, as found earlier.
+    #[error("the file is damaged on this replica: {0}")]
+    Damaged(String),
     /// The disk failed.
     #[error(transparent)]
     Failed(#[from] FileError),
@@ -90,8 +119,17 @@ pub enum ReadError {
 pub struct FileStore {
     disk: SharedDisk,
     handles: Handles,
-    /// Paths written to since the last [`SyncSet`] was taken.
-    dirty: BTreeSet<String>,
+    /// Written to since the last [`SyncSet`] was taken.
+    dirty: BTreeMap<FileId, Dirty>,
+    /// Names whose file was moved aside, with the move not known to be durable. A new file of that name has to wait for
+    /// that: were the move lost and the new file kept, a restart could not tell one from the other.
+    moved: BTreeSet<String>,
+    /// Checksums of what reads may touch.
+    sums: BTreeMap<FileId, Sums>,
+    /// What the last look at every byte of a file summed, for [`FileStore::cut_back`].
+    inspected: BTreeMap<FileId, Sums>,
+    /// Files that are not what was written, and why.
+    bad: BTreeMap<FileId, String>,
     /// What lies in `removed/`.
     removed: BTreeSet<FileId>,
     /// The files that each kept snapshot names, newest first; at most [`SNAPSHOTS_KEPT`].
@@ -121,71 +159,158 @@ impl FileStore {
         Ok(FileStore {
             handles: Handles::new(disk.clone()),
             disk,
-            dirty: BTreeSet::new(),
+            dirty: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            sums: BTreeMap::new(),
+            inspected: BTreeMap::new(),
+            bad: BTreeMap::new(),
             removed,
             kept: VecDeque::new(),
             checker: Checker::default(),
         })
     }
 
-    /// Carries out one operation of the state machine. Not durable.
+    /// Carries out one operation of the state machine. Not durable. May wait for the disk.
     ///
     /// # Errors
     ///
     /// [`FileError::Full`]: do the same again later. [`FileError::Failed`]: stop.
     pub fn apply(&mut self, op: &FileOp) -> Result<(), FileError> {
-        match op {
-            FileOp::Create { name, .. } => self.create(name),
-            FileOp::Write {
-                name, offset, data, ..
-            } => self.write(name, *offset, data),
-            FileOp::Remove { id, name } => self.remove(*id, name),
-        }
-    }
-
-    /// A new file is empty, whatever an earlier life left under its name.
-    fn create(&mut self, name: &str) -> Result<(), FileError> {
-        let path = path_of(name);
-        let file = match self.disk.create(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let file = self.disk.open(&path).map_err(failed("open", &path))?;
-                file.set_len(0).map_err(failed("empty", &path))?;
-                file
+        while let Some(job) = self.begin(op)? {
+            if self.finish(job.run())? {
+                break;
             }
-            Err(error) => return Err(written(error, "create", name)),
-        };
-        self.handles.insert(&path, file);
-        self.dirty.insert(path);
+        }
         Ok(())
     }
 
-    fn write(&mut self, name: &str, offset: u64, data: &Bytes) -> Result<(), FileError> {
+    /// Carries out an operation if that needs no waiting, else returns what has to be run elsewhere and given to
+    /// [`FileStore::finish`] before anything else is begun.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileStore::apply`].
+    pub fn begin(&mut self, op: &FileOp) -> Result<Option<FileJob>, FileError> {
+        let (FileOp::Create { id, name }
+        | FileOp::Write { id, name, .. }
+        | FileOp::Remove { id, name }) = op;
+        if self.dirty.len() >= DIRTY_MAX && !self.dirty.contains_key(id) {
+            let some: Vec<FileId> = self.dirty.keys().copied().take(DIRTY_SYNCED).collect();
+            let sync = some.iter().filter_map(|id| self.dirty.remove(id)).collect();
+            return Ok(Some(self.job(sync, false, None)));
+        }
+        match op {
+            FileOp::Write { offset, data, .. } => {
+                self.write(*id, name, *offset, data)?;
+                Ok(None)
+            }
+            FileOp::Create { .. } => {
+                let names = self.moved.contains(name);
+                Ok(Some(self.job(Vec::new(), names, Some(op.clone()))))
+            }
+            FileOp::Remove { .. } => {
+                self.handles.forget(&path_of(name));
+                // Bounded, however many names are used.
+                let names = self.moved.len() >= DIRTY_MAX;
+                Ok(Some(self.job(Vec::new(), names, Some(op.clone()))))
+            }
+        }
+    }
+
+    fn job(&self, sync: Vec<Dirty>, names: bool, op: Option<FileOp>) -> FileJob {
+        FileJob {
+            disk: self.disk.clone(),
+            names,
+            sync,
+            op,
+        }
+    }
+
+    /// Takes note of what a job did. Whether the operation that it was begun for is done; if not, begin it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileStore::apply`].
+    pub fn finish(&mut self, done: FileDone) -> Result<bool, FileError> {
+        let FileDone { job, result } = done;
+        let made = match result {
+            Ok(made) => made,
+            Err(error) => {
+                self.suspect(job.sync);
+                return Err(error);
+            }
+        };
+        if job.names {
+            self.moved.clear();
+        }
+        match job.op {
+            None => return Ok(false),
+            Some(FileOp::Create { id, name }) => {
+                let path = path_of(&name);
+                if let Some(file) = made {
+                    self.handles.insert(&path, file.clone());
+                    self.note_dirty(id, path, file);
+                }
+                self.sums.insert(id, Sums::from(0));
+                self.bad.remove(&id);
+            }
+            Some(FileOp::Remove { id, name }) => {
+                self.moved.insert(name);
+                self.removed.insert(id);
+                if let Some(dirty) = self.dirty.get_mut(&id) {
+                    dirty.path = removed_path(id);
+                }
+                self.checker.forget(id);
+                self.sums.remove(&id);
+                self.bad.remove(&id);
+            }
+            Some(FileOp::Write { .. }) => {}
+        }
+        Ok(true)
+    }
+
+    fn write(
+        &mut self,
+        id: FileId,
+        name: &str,
+        offset: u64,
+        data: &Bytes,
+    ) -> Result<(), FileError> {
         let path = path_of(name);
         let file = self.handles.get(&path).map_err(failed("open", &path))?;
         file.write_at(data, offset)
             .map_err(|error| written(error, "write to", name))?;
-        if !self.dirty.contains(&path) {
-            self.dirty.insert(path);
+        let sums = self.sums.entry(id).or_insert_with(|| Sums::from(offset));
+        if sums.end() == offset {
+            sums.append(data);
         }
+        self.note_dirty(id, path, file);
         Ok(())
     }
 
-    /// Moves the file aside. Synced at once: were the move lost and a later file of the same name
-    /// kept, a restart could not tell one from the other.
-    fn remove(&mut self, id: FileId, name: &str) -> Result<(), FileError> {
-        let path = path_of(name);
-        let file = self.handles.take(&path).map_err(failed("open", &path))?;
-        file.sync().map_err(failed("sync", &path))?;
-        drop(file);
-        self.disk
-            .rename(&path, &removed_path(id))
-            .map_err(|error| written(error, "move aside", name))?;
-        self.sync_names()?;
-        self.dirty.remove(&path);
-        self.removed.insert(id);
-        self.checker.forget(id);
-        Ok(())
+    fn note_dirty(&mut self, id: FileId, path: String, file: SharedFile) {
+        self.dirty.entry(id).or_insert(Dirty {
+            id,
+            path,
+            file,
+            suspect: None,
+        });
+    }
+
+    /// A sync found no room. Nobody knows how much of these files the disk holds, but the bytes are in the cache and
+    /// their checksums are known: the next sync writes them again.
+    fn suspect(&mut self, files: Vec<Dirty>) {
+        for mut dirty in files {
+            let sums = self.sums.get(&dirty.id);
+            dirty.suspect =
+                Some(sums.map_or(Vec::new(), |sums| sums.cover(sums.start()..sums.end())));
+            self.dirty.insert(dirty.id, dirty);
+        }
+    }
+
+    /// Takes back what could not be synced for want of room.
+    pub fn sync_failed(&mut self, set: SyncSet) {
+        self.suspect(set.files);
     }
 
     /// A read of a part of a file, to be run on any thread.
@@ -194,16 +319,23 @@ impl FileStore {
     ///
     /// [`ReadError::Unchecked`] until the file's checksum is verified; it is then verified next.
     pub fn read_job(&mut self, read: &FileRead) -> Result<ReadJob, ReadError> {
+        if let Some(what) = self.bad.get(&read.id) {
+            return Err(ReadError::Damaged(what.clone()));
+        }
         if self.checker.prefer(read.id) {
             return Err(ReadError::Unchecked);
         }
         let path = path_of(&read.name);
         let file = self.handles.get(&path).map_err(failed("open", &path))?;
+        let sums = self.sums.get(&read.id);
         Ok(ReadJob {
             file,
             path,
             offset: read.offset,
             len: read.len,
+            pieces: sums.map_or(Vec::new(), |sums| {
+                sums.cover(read.offset..read.offset + u64::from(read.len))
+            }),
         })
     }
 
@@ -218,16 +350,44 @@ impl FileStore {
 
     /// Verifies up to `bytes_max` more bytes of what the last snapshot names.
     pub fn check_slice(&mut self, bytes_max: usize) -> CheckStep {
-        let step = self.checker.slice(&mut self.handles, bytes_max);
-        if matches!(step, CheckStep::Damaged(_)) {
-            // The next start looks at every byte and rebuilds the file, or says that it cannot. If
-            // even the mark cannot be made, the next background check finds the damage again.
-            let _ = self
-                .disk
-                .create(RECHECK)
-                .and_then(|_| self.disk.sync_dir(""));
+        match self.checker.slice(&mut self.handles, bytes_max) {
+            Slice::Idle => CheckStep::Idle,
+            Slice::Working => CheckStep::Working,
+            Slice::Checked(id, sums) => {
+                match self.sums.get_mut(&id) {
+                    Some(later) => later.complete(sums),
+                    None => {
+                        self.sums.insert(id, sums);
+                    }
+                }
+                CheckStep::Checked(id)
+            }
+            Slice::Damaged(fact, what) => {
+                let what = format!("its first {} bytes {what}", fact.length);
+                CheckStep::Damaged(self.note_damage(fact.id, &fact.name, &what))
+            }
         }
-        step
+    }
+
+    /// From now on this file is not read. The text is for the operator. Have [`FileStore::recheck_mark`] made, too.
+    pub fn note_damage(&mut self, id: FileId, name: &str, what: &str) -> String {
+        self.bad.insert(id, what.to_owned());
+        format!(
+            "file {name}: {what}. Reads of it are refused. Start the replica again: it verifies every file then, \
+             and rebuilds this one from the log if that reaches back far enough"
+        )
+    }
+
+    /// Whether a file is known to be damaged: the log that may rebuild it should stay.
+    pub fn is_damaged(&self) -> bool {
+        !self.bad.is_empty()
+    }
+
+    /// What makes the next start look at every byte and rebuild what is damaged, or say that it cannot.
+    pub fn recheck_mark(&self) -> RecheckMark {
+        RecheckMark {
+            disk: self.disk.clone(),
+        }
     }
 
     /// Whether every file has been verified.
@@ -239,105 +399,34 @@ impl FileStore {
     pub fn sync_set(&mut self) -> SyncSet {
         SyncSet {
             disk: self.disk.clone(),
-            paths: std::mem::take(&mut self.dirty),
+            files: std::mem::take(&mut self.dirty).into_values().collect(),
         }
     }
 
     /// The snapshot is recorded: what no kept snapshot names any more goes.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError::Failed`].
-    pub fn on_snapshot_saved(&mut self, job: &SnapshotJob) -> Result<(), FileError> {
+    pub fn on_snapshot_saved(&mut self, job: &SnapshotJob) {
+        self.needless(job).unlink();
+    }
+
+    /// The snapshot is recorded: what no kept snapshot names any more is to be unlinked, on any thread.
+    pub fn needless(&mut self, job: &SnapshotJob) -> Needless {
         self.keep(job.machine.files());
-        if self.kept.len() < SNAPSHOTS_KEPT {
-            // What an earlier snapshot names is not known.
-            return Ok(());
+        let mut ids = BTreeSet::new();
+        // Until there are two, it is not known what an earlier snapshot names.
+        if self.kept.len() == SNAPSHOTS_KEPT {
+            let kept = &self.kept;
+            let named = |id: &FileId| kept.iter().any(|names| names.contains(id));
+            ids = self.removed.extract_if(.., |id| !named(id)).collect();
         }
-        let named = |id: &FileId| self.kept.iter().any(|names| names.contains(id));
-        let gone: Vec<FileId> = self
-            .removed
-            .iter()
-            .filter(|id| !named(id))
-            .copied()
-            .collect();
-        for id in gone {
-            let path = removed_path(id);
-            match self.disk.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", &path)(error));
-                }
-                _ => self.removed.remove(&id),
-            };
+        Needless {
+            disk: self.disk.clone(),
+            ids,
         }
-        Ok(())
     }
 
     fn keep(&mut self, facts: impl Iterator<Item = FileFact>) {
         self.kept.push_front(facts.map(|fact| fact.id).collect());
         self.kept.truncate(SNAPSHOTS_KEPT);
-    }
-
-    fn sync_names(&self) -> Result<(), FileError> {
-        // The new name first: a crash in between leaves two, not none.
-        for dir in [REMOVED, FILES] {
-            self.disk
-                .sync_dir(dir)
-                .map_err(failed("sync the folder", dir))?;
-        }
-        Ok(())
-    }
-}
-
-/// A part of a file to be read. It holds the file open, so a removal meanwhile does no harm.
-#[derive(Debug)]
-pub struct ReadJob {
-    file: SharedFile,
-    path: String,
-    offset: u64,
-    len: u32,
-}
-
-impl ReadJob {
-    /// Reads it.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError::Failed`]: the part is not there or the disk failed.
-    pub fn run(self) -> Result<Bytes, FileError> {
-        let mut bytes = vec![0; self.len as usize];
-        self.file
-            .read_exact_at(&mut bytes, self.offset)
-            .map_err(failed("read", &self.path))?;
-        Ok(Bytes::from(bytes))
-    }
-}
-
-/// Files to be synced, beside everything else, perhaps on another thread.
-#[derive(Debug)]
-pub struct SyncSet {
-    disk: SharedDisk,
-    paths: BTreeSet<String>,
-}
-
-impl SyncSet {
-    /// Syncs all of them and their names.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError::Failed`]: the replica stops, since nobody knows what the disk holds.
-    pub fn run(self) -> Result<(), FileError> {
-        for path in &self.paths {
-            match self.disk.open(path) {
-                Ok(file) => file.sync().map_err(failed("sync", path))?,
-                // Removed meanwhile, and synced then.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("open", path)(error)),
-            }
-        }
-        self.disk
-            .sync_dir(FILES)
-            .map_err(failed("sync the folder", FILES))
     }
 }
 

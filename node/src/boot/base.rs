@@ -46,7 +46,7 @@ pub(super) fn choose(
     disk: &SharedDisk,
     writer: &Writer,
     recovery: &Recovery,
-    files: &FileStore,
+    files: &mut FileStore,
     inspection: Inspection,
 ) -> Result<Base, Refusal> {
     let mut passed_over = Vec::new();

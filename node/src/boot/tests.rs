@@ -117,7 +117,7 @@ impl Running {
             let saved = wal::snapshot::save(&self.disk, &header, &mut payload.as_slice());
             let saved = saved.expect("saved");
             self.booted.writer.snapshot_saved(saved).expect("named");
-            self.booted.files.on_snapshot_saved(&job).expect("purged");
+            self.booted.files.on_snapshot_saved(&job);
             self.snapshots += 1;
             let meta = records::snapshot_meta(&saved);
             self.give(Input::SnapshotSaved {

@@ -47,11 +47,8 @@ impl Handles {
         Ok(file)
     }
 
-    /// Opens the file if need be and forgets it, since its name is about to change.
-    pub(super) fn take(&mut self, path: &str) -> io::Result<SharedFile> {
-        match self.open.remove(path) {
-            Some((_, file)) => Ok(file),
-            None => self.disk.open(path),
-        }
+    /// Forgets the file, since its name is about to change.
+    pub(super) fn forget(&mut self, path: &str) {
+        self.open.remove(path);
     }
 }

@@ -6,7 +6,8 @@ use std::io;
 
 use statemachine::{FileFact, FileId};
 
-use super::{FILES, FileError, FileStore, RECHECK, failed, path_of, removed_path};
+use super::sums::Sums;
+use super::{FILES, FileError, FileStore, RECHECK, REMOVED, failed, path_of, removed_path};
 
 /// How closely files are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +74,12 @@ impl FileStore {
     ///
     /// [`FileError::Failed`] for anything but a fault of one file.
     pub fn faults(
-        &self,
+        &mut self,
         facts: &[FileFact],
         inspection: Inspection,
     ) -> Result<Vec<FileFault>, FileError> {
         let mut faults = Vec::new();
+        self.inspected.clear();
         for fact in facts {
             if let Some(found) = self.fault(fact, inspection) {
                 faults.push(FileFault {
@@ -89,7 +91,7 @@ impl FileStore {
         Ok(faults)
     }
 
-    fn fault(&self, fact: &FileFact, inspection: Inspection) -> Option<Found> {
+    fn fault(&mut self, fact: &FileFact, inspection: Inspection) -> Option<Found> {
         let unreadable = |error: io::Error| Found::Unreadable(error.to_string());
         let file = match self.disk.open_read(&self.path_now(fact)) {
             Ok(file) => file,
@@ -105,6 +107,7 @@ impl FileStore {
             return None;
         }
         let mut hasher = crc32fast::Hasher::new();
+        let mut sums = Sums::from(0);
         let mut buffer = vec![0; 256 << 10];
         let mut offset = 0;
         while offset < fact.length {
@@ -113,10 +116,15 @@ impl FileStore {
                 return Some(unreadable(error));
             }
             hasher.update(&buffer[..wanted]);
+            sums.append(&buffer[..wanted]);
             offset += wanted as u64;
         }
         let found = hasher.finalize();
-        (found != fact.crc32).then_some(Found::Checksum(found))
+        if found != fact.crc32 {
+            return Some(Found::Checksum(found));
+        }
+        self.inspected.insert(fact.id, sums);
+        None
     }
 
     /// Where a snapshot's file lies now: aside, if it was removed after the snapshot.
@@ -152,11 +160,19 @@ impl FileStore {
             let file = self.handles.get(&path).map_err(failed("open", &path))?;
             if file.len().map_err(failed("measure", &path))? != fact.length {
                 file.set_len(fact.length).map_err(failed("cut", &path))?;
-                self.dirty.insert(path);
+                self.note_dirty(fact.id, path, file);
             }
+            let sums = self.inspected.remove(&fact.id);
+            let sums = sums.unwrap_or_else(|| Sums::from(fact.length));
+            self.sums.insert(fact.id, sums);
         }
         if moved {
-            self.sync_names()?;
+            // The new name first: a crash in between leaves two, not none.
+            for dir in [FILES, REMOVED] {
+                self.disk
+                    .sync_dir(dir)
+                    .map_err(failed("sync the folder", dir))?;
+            }
         }
         self.keep(facts.iter().cloned());
         if seen == Inspection::Lengths {

@@ -73,7 +73,9 @@ impl Reactor {
         if let Some(job) = self.out.snapshot.take() {
             self.effects.hold_snapshot(job);
         }
-        if let Some((job, files)) = self.effects.take_snapshot() {
+        // A damaged file may be rebuilt from the log at the next start: it is not cut then, until it reaches its cap.
+        let hold = self.effects.has_damage() && self.wal.log_bytes() < self.keep_log_bytes;
+        if !hold && let Some((job, files)) = self.effects.take_snapshot() {
             self.snapshots.start(job, files, self.wal.log());
         }
         if let Some(release) = self.out.release_log.take() {
@@ -84,11 +86,19 @@ impl Reactor {
     }
 
     pub(super) fn on_snapshot(&mut self, now: Now, done: Done) -> Result<(), Failure> {
-        let Done { job, result } = done;
+        let Done {
+            job,
+            result,
+            unsynced,
+        } = done;
+        if let Some(set) = unsynced {
+            self.effects.on_sync_failed(set);
+        }
         match result {
             Ok(saved) => {
                 let meta = records::snapshot_meta(&saved);
-                self.effects.on_snapshot_saved(&job)?;
+                let needless = self.effects.on_snapshot_saved(&job);
+                tokio::task::spawn_blocking(move || needless.unlink());
                 self.engine.handle(
                     now,
                     Input::SnapshotSaved {

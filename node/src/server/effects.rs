@@ -1,17 +1,21 @@
 //! What the state machine wants done, in order: files changed, clients answered, files read.
 //!
 //! On a full disk the queue stops at the operation that did not fit and everything behind it waits,
-//! answers too: an answer must never overtake the write that it speaks of. Reads of large parts run
-//! elsewhere, which is sound because what a plan names never changes: files only grow.
+//! answers too: an answer must never overtake the write that it speaks of. The same holds while another thread creates
+//! or moves a file: nothing that may wait for the disk runs here, since the reactor renews everybody's leases. Reads of
+//! large parts run elsewhere, which is sound because what a plan names never changes: files only grow.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use statemachine::{FileId, FileOp};
 
 use crate::engine::{Effect, FileRead, SnapshotJob};
 use crate::failure::{Exit, Failure, with_causes};
-use crate::filestore::{CheckStep, FileError, FileStore, ReadError, ReadJob, SyncSet};
+use crate::filestore::{
+    CheckStep, FileDone, FileError, FileJob, FileStore, Needless, ReadError, ReadJob, RecheckMark,
+    SyncSet,
+};
 use crate::server::clients::Clients;
 use crate::server::inbox::{Event, Inbox};
 
@@ -21,6 +25,24 @@ const CHECK_SLICE_BYTES: usize = 256 << 10;
 const UNCHECKED_MAX: usize = 1024;
 /// Parts up to this are read at once, mostly from the page cache; larger ones on another thread.
 const INLINE_READ_BYTES_MAX: usize = 64 << 10;
+
+/// Effects that may wait before the engine is told to apply no more.
+const WAITING_MAX: usize = 16_384;
+
+/// A file whose bytes are not what was written.
+#[derive(Debug)]
+pub(crate) struct Rotten {
+    id: FileId,
+    name: String,
+    what: String,
+}
+
+/// What the files' thread does.
+#[derive(Debug)]
+enum Work {
+    Job(FileJob),
+    Mark(RecheckMark),
+}
 
 /// The queue and the files.
 #[derive(Debug)]
@@ -34,12 +56,24 @@ pub(crate) struct Effects {
     snapshot: Option<SnapshotJob>,
     checking: bool,
     full: bool,
+    /// To the thread that may wait for the disk.
+    worker: mpsc::Sender<Work>,
+    /// It carries out the first operation that waits, or what has to come before that.
+    busy: bool,
 }
 
 impl Effects {
     /// Nothing to do yet; the files may still have to be checked.
     pub(crate) fn new(files: FileStore, inbox: Arc<Inbox>) -> Effects {
+        let (worker, work) = mpsc::channel();
+        let done = inbox.clone();
+        std::thread::Builder::new()
+            .name("files".to_owned())
+            .spawn(move || carry_out(&work, &done))
+            .expect("the machine starts a thread");
         Effects {
+            worker,
+            busy: false,
             files,
             inbox,
             waiting: VecDeque::new(),
@@ -55,9 +89,14 @@ impl Effects {
         self.waiting.len()
     }
 
-    /// Whether the disk was full at the last try.
+    /// Whether the disk was full at the last try, or so much waits that no more should be applied.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.full
+        self.full || self.waiting.len() >= WAITING_MAX
+    }
+
+    /// Whether a file is known to be damaged: what may rebuild it should stay in the log.
+    pub(crate) fn has_damage(&self) -> bool {
+        self.files.is_damaged()
     }
 
     /// Whether all files have passed their check.
@@ -103,15 +142,59 @@ impl Effects {
     ///
     /// As [`Effects::run`].
     pub(crate) fn retry(&mut self, clients: &Clients) -> Result<(), Failure> {
+        if self.busy {
+            return Ok(());
+        }
         while let Some(effect) = self.waiting.pop_front() {
             if let Some(kept) = self.one(effect, clients)? {
                 self.waiting.push_front(kept);
                 return Ok(());
             }
         }
-        if self.full {
+        self.note_room();
+        Ok(())
+    }
+
+    fn note_room(&mut self) {
+        if std::mem::take(&mut self.full) {
             tracing::info!("there is space again: files are written");
-            self.full = false;
+        }
+    }
+
+    /// Takes note of what the files' thread has done, and goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Effects::run`].
+    pub(crate) fn on_file_done(
+        &mut self,
+        done: FileDone,
+        clients: &Clients,
+    ) -> Result<(), Failure> {
+        self.busy = false;
+        match self.files.finish(done) {
+            Ok(carried_out) => {
+                if carried_out {
+                    self.waiting.pop_front();
+                }
+                self.note_room();
+                self.retry(clients)
+            }
+            Err(error) => self.on_error(&error),
+        }
+    }
+
+    /// A full disk is waited for; anything else ends the process.
+    fn on_error(&mut self, error: &FileError) -> Result<(), Failure> {
+        if !matches!(error, FileError::Full { .. }) {
+            return Err(Failure::new(Exit::WriteFailed, with_causes(error)));
+        }
+        if !self.full {
+            tracing::error!(
+                error = with_causes(error),
+                "no space for the data files: applying waits until there is"
+            );
+            self.full = true;
         }
         Ok(())
     }
@@ -132,20 +215,20 @@ impl Effects {
     }
 
     fn change(&mut self, op: FileOp) -> Result<Option<FileOp>, Failure> {
-        match self.files.apply(&op) {
-            Ok(()) => Ok(None),
-            Err(error @ FileError::Full { .. }) => {
-                if !self.full {
-                    tracing::error!(
-                        error = with_causes(&error),
-                        "no space for the data files: applying waits until there is"
-                    );
-                    self.full = true;
-                }
+        match self.files.begin(&op) {
+            Ok(None) => Ok(None),
+            Ok(Some(job)) => {
+                self.busy = true;
+                self.have_done(Work::Job(job));
                 Ok(Some(op))
             }
-            Err(error) => Err(Failure::new(Exit::WriteFailed, with_causes(&error))),
+            Err(error) => self.on_error(&error).map(|()| Some(op)),
         }
+    }
+
+    fn have_done(&self, work: Work) {
+        // Only a panic ends that thread before this one, and that has been printed.
+        let _ = self.worker.send(work);
     }
 
     fn read(&mut self, read: FileRead, clients: &Clients) {
@@ -158,14 +241,21 @@ impl Effects {
             Ok(job) if large => {
                 let inbox = self.inbox.clone();
                 tokio::task::spawn_blocking(move || {
-                    let response = answer(&read, job);
+                    let (response, rotten) = answer(&read, job);
                     inbox.push(Event::FileRead {
                         conn: read.origin.conn,
                         response,
+                        rotten,
                     });
                 });
             }
-            Ok(job) => clients.reply(read.origin.conn, &answer(&read, job)),
+            Ok(job) => {
+                let (response, rotten) = answer(&read, job);
+                clients.reply(read.origin.conn, &response);
+                rotten
+                    .into_iter()
+                    .for_each(|rotten| self.on_rotten(&rotten));
+            }
             Err(ReadError::Unchecked) if self.unchecked.len() < UNCHECKED_MAX => {
                 self.unchecked.push(read)
             }
@@ -182,6 +272,15 @@ impl Effects {
         }
     }
 
+    /// A read found damage: the file is not read any more, and the next start looks at every byte.
+    pub(crate) fn on_rotten(&mut self, rotten: &Rotten) {
+        let told = self
+            .files
+            .note_damage(rotten.id, &rotten.name, &rotten.what);
+        tracing::warn!(file = rotten.name, "{told}");
+        self.have_done(Work::Mark(self.files.recheck_mark()));
+    }
+
     /// Takes over a snapshot that is to be made.
     pub(crate) fn hold_snapshot(&mut self, job: SnapshotJob) {
         self.snapshot = Some(job);
@@ -194,30 +293,26 @@ impl Effects {
         if !self.waiting.is_empty() {
             return None;
         }
+        debug_assert!(!self.busy, "what it carries out waits");
         let job = self.snapshot.take()?;
         Some((job, self.files.sync_set()))
     }
 
-    /// The snapshot of this job is recorded: what it made needless goes.
-    ///
-    /// # Errors
-    ///
-    /// [`Exit::WriteFailed`].
-    pub(crate) fn on_snapshot_saved(&mut self, job: &SnapshotJob) -> Result<(), Failure> {
-        self.files
-            .on_snapshot_saved(job)
-            .map_err(|error| Failure::new(Exit::WriteFailed, with_causes(&error)))
+    /// What the snapshot of this job made needless, to be unlinked elsewhere.
+    pub(crate) fn on_snapshot_saved(&mut self, job: &SnapshotJob) -> Needless {
+        self.files.needless(job)
+    }
+
+    /// No room was found for what a snapshot needs synced: the next one tries again.
+    pub(crate) fn on_sync_failed(&mut self, set: SyncSet) {
+        self.files.sync_failed(set);
     }
 
     /// Checks a little more of the files, and answers the reads that waited for it. Returns whether
-    /// there is more to check.
-    ///
-    /// # Errors
-    ///
-    /// [`Exit::Damaged`] if a file is not what the log and the last snapshot say.
-    pub(crate) fn check_more(&mut self, clients: &Clients) -> Result<bool, Failure> {
+    /// there is more to check. A file that is not what the log and the last snapshot say is not read any more.
+    pub(crate) fn check_more(&mut self, clients: &Clients) -> bool {
         if !self.checking {
-            return Ok(false);
+            return false;
         }
         match self.files.check_slice(CHECK_SLICE_BYTES) {
             CheckStep::Working => {}
@@ -226,9 +321,13 @@ impl Effects {
                 self.checking = false;
                 self.answer_checked(clients);
             }
-            CheckStep::Damaged(what) => return Err(Failure::new(Exit::Damaged, what)),
+            CheckStep::Damaged(what) => {
+                tracing::warn!("{what}");
+                self.have_done(Work::Mark(self.files.recheck_mark()));
+                self.answer_checked(clients);
+            }
         }
-        Ok(self.checking)
+        self.checking
     }
 
     fn answer_checked(&mut self, clients: &Clients) {
@@ -248,18 +347,36 @@ fn tells_state(response: &net::Response) -> bool {
     )
 }
 
+/// The files' thread: what may wait for the disk, in order.
+fn carry_out(work: &mpsc::Receiver<Work>, inbox: &Inbox) {
+    for work in work {
+        match work {
+            Work::Job(job) => inbox.push(Event::FileDone(Box::new(job.run()))),
+            Work::Mark(mark) => mark.make(),
+        }
+    }
+}
+
 /// Reads, on whatever thread this is. A disk that fails here fails one answer, not the replica: what
 /// it promised is in the log.
-fn answer(read: &FileRead, job: ReadJob) -> net::Response {
+fn answer(read: &FileRead, job: ReadJob) -> (net::Response, Option<Rotten>) {
     match job.run() {
-        Ok(data) => read.answer(data),
+        Ok(data) => (read.answer(data), None),
+        Err(error @ FileError::Rotten { from, to, .. }) => {
+            let rotten = Rotten {
+                id: read.id,
+                name: read.name.clone(),
+                what: format!("bytes {from} to {to} are not what was written"),
+            };
+            (unavailable(read, with_causes(&error)), Some(rotten))
+        }
         Err(error) => {
             tracing::error!(
                 file = read.name,
                 error = with_causes(&error),
                 "a data file cannot be read"
             );
-            unavailable(read, with_causes(&error))
+            (unavailable(read, with_causes(&error)), None)
         }
     }
 }
@@ -289,6 +406,23 @@ mod tests {
             offset,
             data,
         })
+    }
+
+    /// Plays the reactor until the files' thread has nothing left to do.
+    #[track_caller]
+    fn settle(effects: &mut Effects, clients: &Clients) {
+        let since = std::time::Instant::now();
+        while effects.busy {
+            assert!(since.elapsed().as_secs() < 20, "the files' thread is stuck");
+            let mut events = Vec::new();
+            effects.inbox.take(&mut events);
+            for event in events {
+                if let Event::FileDone(done) = event {
+                    effects.on_file_done(*done, clients).expect("no failure");
+                }
+            }
+            std::thread::yield_now();
+        }
     }
 
     fn reply() -> Effect {
@@ -352,7 +486,7 @@ mod tests {
             .expect("waits");
         assert_eq!(effects.unchecked.len(), 1);
         let remove = Effect::File(FileOp::Remove { id, name });
-        effects.run(&mut vec![remove], &clients).expect("removed");
+        effects.run(&mut vec![remove], &clients).expect("begun");
         assert_eq!(effects.unchecked.len(), 0);
     }
 
@@ -375,6 +509,7 @@ mod tests {
         };
         let mut batch = vec![Effect::File(create), write("f", 0, b"ab".to_vec()), reply()];
         effects.run(&mut batch, &clients).expect("room enough");
+        settle(&mut effects, &clients);
         assert_eq!((effects.waiting(), effects.is_blocked()), (0, false));
 
         disk.limit_room(Some(0));

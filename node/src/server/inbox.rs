@@ -17,7 +17,9 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::engine::{self, ConnId};
 use crate::failure::Failure;
+use crate::filestore::FileDone;
 use crate::server::desk::Report;
+use crate::server::effects::Rotten;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -41,7 +43,11 @@ pub(crate) enum Event {
         conn: ConnId,
         /// The answer.
         response: net::Response,
+        /// The file and what is wrong with it, if its bytes are not what was written.
+        rotten: Option<Rotten>,
     },
+    /// Another thread carried out a file operation, or what had to come before it.
+    FileDone(Box<FileDone>),
     /// A snapshot was made, or why not.
     Snapshot(Box<super::snapshots::Done>),
     /// Somebody asks how the replica stands.

@@ -108,7 +108,10 @@ impl Reactor {
             self.batch()?;
             let over = self.pace.end.is_some_and(|end| {
                 let now = self.clock.mono();
-                now >= end || (self.engine.is_drained(now) && self.wal.is_idle())
+                now >= end
+                    || (self.engine.is_drained(now)
+                        && self.wal.is_idle()
+                        && self.effects.waiting() == 0)
             });
             if over {
                 return self.end().await;
@@ -169,7 +172,7 @@ impl Reactor {
             self.pace.housekeeping = MonoTime(now.mono.0 + micros(HOUSEKEEPING));
             self.keep_house(now)?;
         }
-        self.effects.check_more(&self.clients)?;
+        self.effects.check_more(&self.clients);
         self.clients.flush();
         Ok(())
     }
@@ -225,7 +228,20 @@ impl Reactor {
             Event::Engine(input) => self.engine.handle(now, input, &mut self.out),
             Event::Ask { hash, reply } => self.ask(Asker::Desk(reply), hash),
             Event::Snapshot(done) => self.on_snapshot(now, *done)?,
-            Event::FileRead { conn, response } => self.clients.reply(conn, &response),
+            Event::FileRead {
+                conn,
+                response,
+                rotten,
+            } => {
+                self.clients.reply(conn, &response);
+                rotten
+                    .into_iter()
+                    .for_each(|rotten| self.effects.on_rotten(&rotten));
+            }
+            Event::FileDone(done) => {
+                self.effects.on_file_done(*done, &self.clients)?;
+                self.tell_blocked(now);
+            }
             Event::Failed(failure) => return Err(failure),
             Event::LogMoved => {}
             Event::Stop => self.begin_end(now),

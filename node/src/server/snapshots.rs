@@ -5,7 +5,8 @@
 //!                        └────────── another thread ──────────┘    └ the log's thread ┘
 //! ```
 
-use std::sync::Arc;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 use wal::snapshot::{SnapshotHeader, SnapshotRef};
@@ -24,6 +25,8 @@ pub(crate) struct Done {
     pub(crate) job: SnapshotJob,
     /// The snapshot on the disk; or why there is none, which is no reason to stop.
     pub(crate) result: Result<SnapshotRef, String>,
+    /// Files that could not be synced for want of room, for the file store to try again.
+    pub(crate) unsynced: Option<SyncSet>,
 }
 
 /// Where snapshots go and what they bear.
@@ -49,6 +52,13 @@ impl Snapshots {
 
     fn make(self, job: SnapshotJob, files: SyncSet, log: &Log) {
         if let Err(error) = files.run() {
+            if error.is_no_space() {
+                return self.inbox.push(Event::Snapshot(Box::new(Done {
+                    job,
+                    result: Err(with_causes(&error)),
+                    unsynced: Some(files),
+                })));
+            }
             let fatal = Failure::new(Exit::WriteFailed, with_causes(&error));
             return self.inbox.push(Event::Failed(fatal));
         }
@@ -56,6 +66,7 @@ impl Snapshots {
             Err(why) => self.inbox.push(Event::Snapshot(Box::new(Done {
                 job,
                 result: Err(why),
+                unsynced: None,
             }))),
             // In the superblock before anything else speaks of it.
             Ok(saved) => log.snapshot_saved(saved, move |named| {
@@ -63,6 +74,7 @@ impl Snapshots {
                     Ok(()) => Event::Snapshot(Box::new(Done {
                         job,
                         result: Ok(saved),
+                        unsynced: None,
                     })),
                     Err(error) => Event::Failed(write_failed(&error)),
                 });
@@ -71,15 +83,125 @@ impl Snapshots {
     }
 
     fn write(&self, job: &SnapshotJob) -> Result<SnapshotRef, String> {
-        let mut payload = Vec::new();
-        job.encode(&mut payload)
-            .map_err(|error| with_causes(&error))?;
         let header = SnapshotHeader {
             cluster: self.cluster,
             slot: job.slot.0,
             membership: self.membership.clone(),
         };
-        wal::snapshot::save(&*self.disk, &header, &mut payload.as_slice())
-            .map_err(|error| with_causes(&error))
+        // Encoded while it is written: a large state is never in memory a second time.
+        let (pieces, mut payload) = pipe();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut pieces = pieces;
+                if let Err(error) = job.encode(&mut pieces).and_then(|()| pieces.flush()) {
+                    pieces.fail(error);
+                }
+            });
+            let saved = wal::snapshot::save(&*self.disk, &header, &mut payload);
+            // The encoder ends when nobody takes its pieces any more.
+            drop(payload);
+            saved
+        })
+        .map_err(|error| with_causes(&error))
+    }
+}
+
+/// Bytes handed over at a time, and how many such pieces may wait.
+const PIECE_BYTES: usize = 256 << 10;
+const PIECES_MAX: usize = 4;
+
+/// The writing end of a pipe between two threads.
+struct Pieces {
+    piece: Vec<u8>,
+    to: mpsc::SyncSender<io::Result<Vec<u8>>>,
+}
+
+/// Its reading end.
+struct Payload {
+    piece: io::Cursor<Vec<u8>>,
+    from: mpsc::Receiver<io::Result<Vec<u8>>>,
+}
+
+fn pipe() -> (Pieces, Payload) {
+    let (to, from) = mpsc::sync_channel(PIECES_MAX);
+    let pieces = Pieces {
+        piece: Vec::with_capacity(PIECE_BYTES),
+        to,
+    };
+    let payload = Payload {
+        piece: io::Cursor::default(),
+        from,
+    };
+    (pieces, payload)
+}
+
+impl Pieces {
+    /// Has the reader fail: what was written so far is not all.
+    fn fail(&self, error: io::Error) {
+        // If the reader is gone it failed first.
+        let _ = self.to.send(Err(error));
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
+        let sent = self.to.send(Ok(piece));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Read for Payload {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.piece.read(buf)?;
+            if count > 0 || buf.is_empty() {
+                return Ok(count);
+            }
+            match self.from.recv() {
+                Ok(piece) => self.piece = io::Cursor::new(piece?),
+                Err(mpsc::RecvError) => return Ok(0),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_passes_on_all_bytes_and_every_failure() {
+        let content: Vec<u8> = (0..3 * PIECE_BYTES + 17).map(|n| (n / 3) as u8).collect();
+        for fails in [false, true] {
+            let (mut pieces, mut payload) = pipe();
+            let mut read = Vec::new();
+            let result = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let pieces = pieces.by_ref();
+                    content
+                        .chunks(1000)
+                        .try_for_each(|part| pieces.write_all(part))
+                        .and_then(|()| pieces.flush())
+                        .expect("it is read");
+                    if fails {
+                        pieces.fail(io::Error::other("stopped"));
+                    }
+                    // The end of the sender is the end of the payload.
+                    pieces.to = mpsc::sync_channel(1).0;
+                });
+                payload.read_to_end(&mut read)
+            });
+            assert_eq!(result.is_err(), fails);
+            assert!(read == content);
+        }
     }
 }

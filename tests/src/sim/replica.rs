@@ -309,9 +309,7 @@ impl Process {
         self.writer
             .snapshot_saved(saved)
             .map_err(|error| text(&error))?;
-        self.files
-            .on_snapshot_saved(job)
-            .map_err(|error| text(&error))?;
+        self.files.on_snapshot_saved(job);
         Ok(Input::SnapshotSaved {
             slot: job.slot,
             meta: records::snapshot_meta(&saved),

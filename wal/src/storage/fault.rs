@@ -44,6 +44,8 @@ pub struct Fault {
     pub strikes: u64,
     /// What a failed sync leaves in the page cache.
     pub after_sync: SyncFailure,
+    /// Whether the error says that the disk is full, instead of broken.
+    pub full: bool,
 }
 
 impl Fault {
@@ -57,6 +59,7 @@ impl Fault {
             skip: 0,
             strikes: u64::MAX,
             after_sync: SyncFailure::KeptDirty,
+            full: false,
         }
     }
 

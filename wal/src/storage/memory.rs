@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{DirEntry, Disk, Fault, LockGuard, Operation, SharedFile};
+use super::{DirEntry, Disk, Fault, LockGuard, Operation, SharedFile, SyncFailure};
 
 mod dice;
 mod file;
@@ -122,6 +122,20 @@ impl MemDisk {
         self.state().halted
     }
 
+    /// The kernel fails to write back what is dirty in a file, as it may do at any time: the bytes stay readable, count as
+    /// clean and never reach the disk. The next sync of each handle that is open now says so; a handle opened later hears
+    /// nothing.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such file: a test's mistake.
+    pub fn lose_write_back(&self, path: &str) {
+        let mut state = self.state();
+        let inode = state.file_mut(path).expect("a file to lose");
+        inode.fail_sync(SyncFailure::SilentlyClean);
+        inode.lost += 1;
+    }
+
     /// Damages a file behind everyone's back: flips one bit on the medium and in the cache.
     ///
     /// # Panics
@@ -186,12 +200,15 @@ impl MemDisk {
     }
 
     fn handle(&self, state: &mut State, path: &str, inode: u64) -> SharedFile {
-        state.inodes.entry(inode).or_default().handles += 1;
+        let opened = state.inodes.entry(inode).or_default();
+        opened.handles += 1;
+        let told = opened.lost.into();
         Arc::new(MemFile {
             disk: self.clone(),
             life: state.life,
             path: path.to_owned(),
             inode,
+            told,
         })
     }
 }

@@ -147,7 +147,7 @@ impl World {
                         process.effects.push_front(Effect::ReadFile(read));
                         return self.block(replica);
                     }
-                    Err(ReadError::Failed(error)) => {
+                    Err(error) => {
                         return ensure(false, "S6", || {
                             format!("replica {replica}: {error:?} on {read:?}")
                         });

@@ -3,11 +3,12 @@
 use std::io;
 use std::ops::Range;
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::inode::{Inode, ZERO};
 use super::state::State;
 use super::{MemDisk, stopped};
-use crate::storage::fault::eio;
+use crate::storage::fault::{eio, enospc};
 use crate::storage::{BLOCK_BYTES, DiskFile, LockGuard, Operation};
 
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct MemFile {
     pub(super) life: u64,
     pub(super) path: String,
     pub(super) inode: u64,
+    /// Failed write-backs of the file that this handle knows of.
+    pub(super) told: AtomicU64,
 }
 
 impl MemFile {
@@ -50,11 +53,14 @@ impl MemFile {
         let struck = state.faults.iter_mut().find_map(|fault| {
             fault
                 .strikes(&path, Operation::Sync, &bytes)
-                .then_some(fault.after_sync)
+                .then_some((fault.after_sync, fault.full))
         });
         let inode = state.inodes.entry(self.inode).or_default();
-        if let Some(how) = struck {
+        if let Some((how, full)) = struck {
             inode.fail_sync(how);
+            return Err(if full { enospc() } else { eio() });
+        }
+        if self.told.swap(inode.lost, Ordering::Relaxed) < inode.lost {
             return Err(eio());
         }
         sync(inode);

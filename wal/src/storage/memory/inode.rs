@@ -18,6 +18,8 @@ pub(super) struct Inode {
     pub(super) durable: BTreeMap<u64, Arc<Block>>,
     pub(super) dirty: BTreeMap<u64, Dirty>,
     pub(super) cached: BTreeMap<u64, Arc<Block>>,
+    /// Failed write-backs that an open handle may still have to be told of.
+    pub(super) lost: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -53,6 +53,26 @@ impl NameChange {
         }
     }
 
+    /// The part of a change that a sync of `dir` makes durable, and the part that it leaves: of a move between folders
+    /// the other one's name.
+    pub(super) fn in_folder(self, dir: &str) -> (NameChange, Option<NameChange>) {
+        match self {
+            NameChange::Move { from, to, target } if parent(&from) != parent(&to) => {
+                let gone = NameChange::Unlink { path: from.clone() };
+                let made = NameChange::Link {
+                    path: to.clone(),
+                    target,
+                };
+                if parent(&to) == dir {
+                    (made, Some(gone))
+                } else {
+                    (gone, Some(made))
+                }
+            }
+            other => (other, None),
+        }
+    }
+
     pub(super) fn apply(&self, names: &mut BTreeMap<String, Target>) {
         match self {
             NameChange::Link { path, target } => {

@@ -88,7 +88,9 @@ impl State {
         }
         for change in std::mem::take(&mut self.journal) {
             if change.touches(dir) {
-                change.apply(&mut self.durable_names);
+                let (durable, rest) = change.in_folder(dir);
+                durable.apply(&mut self.durable_names);
+                self.journal.extend(rest);
             } else {
                 self.journal.push(change);
             }

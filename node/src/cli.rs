@@ -152,6 +152,13 @@ fn serve(matches: &ArgMatches) -> Result<ExitCode, Failure> {
             "whoever started this replica is gone",
         ));
     }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        id = config.id,
+        cluster = config.cluster,
+        data = %config.data.display(),
+        "starting this replica"
+    );
     server::serve(config).map(|()| ExitCode::SUCCESS)
 }
 

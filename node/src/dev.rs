@@ -13,8 +13,6 @@ use crate::failure::{Exit, Failure};
 use crate::local::cluster::short;
 use crate::local::{Cluster, Folder, Layout};
 
-/// The port of a cluster that clients find without being told.
-const DEFAULT_BASE_PORT: u16 = 7400;
 /// The command has this long to follow the signal that ends `dev`.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,7 +53,8 @@ async fn run_cluster(options: &Options) -> Result<ExitCode, Failure> {
     let layout = Layout {
         replicas: options.replicas,
         base_port: options.base_port,
-        data: folder.path().to_owned(),
+        // What is printed to be typed elsewhere must not depend on where this was started.
+        data: std::path::absolute(folder.path()).unwrap_or_else(|_| folder.path().to_owned()),
         flags: Vec::new(),
     };
     let mut cluster = tokio::select! {
@@ -78,29 +77,32 @@ fn introduce(options: &Options, cluster: &Cluster, folder: &Folder) {
     let mut text = String::new();
     for child in &cluster.children {
         text += &format!(
-            "replica {}  client {}  http {}  pid {}  data {}\n",
+            "replica {}  client {}  http {}  pid {}\n           data {}  log {}\n",
             child.id,
             child.client,
             child.http,
             child.pid().unwrap_or(0),
-            short(&child.data)
+            short(&child.data),
+            short(&child.log)
         );
     }
     if !options.command.is_empty() {
         eprint!("{text}");
         return;
     }
-    let endpoints = match options.base_port {
-        DEFAULT_BASE_PORT => String::new(),
-        // One is enough: it tells the rest.
-        _ => format!(" --endpoints {}", cluster.children[0].client),
-    };
     text += "\nIn another terminal:\n";
-    text += &format!("  holdfast{endpoints} status\n");
-    text += &format!("  holdfast{endpoints} append file_0 hello\n");
-    text += &format!(
-        "  holdfast{endpoints} lock default -- sh -c 'echo holding token $HOLDFAST_TOKEN; sleep 5'\n"
-    );
+    text += &format!("  export HOLDFAST_ENDPOINTS={}\n", cluster.endpoints());
+    text += "  holdfast status\n";
+    text += "  holdfast append file_0 hello\n";
+    text += "  holdfast lock default -- sh -c 'echo holding token $HOLDFAST_TOKEN; sleep 5'\n";
+    if let [first, _, ..] = cluster.children.as_slice() {
+        text += &format!(
+            "\nTo see a replica fail and come back (replica {} here; `holdfast status` names the leader):\n",
+            first.id
+        );
+        text += &format!("  kill -9 {}\n", first.pid().unwrap_or(0));
+        text += &format!("  {}\n", first.command_line());
+    }
     let fate = if folder.is_temporary() {
         "removes the data"
     } else {
@@ -120,6 +122,9 @@ async fn until_signal(cluster: &mut Cluster, stop: &mut Stop) -> Result<ExitCode
             ended = cluster.ended() => {
                 let tail = cluster.child(ended.id).map(|child| child.log_tail()).unwrap_or_default();
                 eprintln!("replica {} ended ({}); the end of its log:\n{tail}", ended.id, ended.status);
+                if let Some(child) = cluster.child(ended.id) {
+                    eprintln!("to start it again:\n  {}", child.command_line());
+                }
                 if cluster.children.iter().all(|child| child.pid().is_none()) {
                     return Err(Failure::new(Exit::Other, "no replica is left"));
                 }

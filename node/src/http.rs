@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use paxos::PeerStatus;
@@ -184,14 +184,27 @@ fn phase_name(phase: &Phase) -> &'static str {
     }
 }
 
-async fn metrics(State(pages): State<Pages>) -> Response {
+async fn metrics(State(pages): State<Pages>, asked: HeaderMap) -> Response {
     if pages.desk.phase() == Phase::Serving
         && let Some(report) = pages.desk.report(false).await
     {
         pages.metrics.set(&report);
     }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], pages.metrics.text()).into_response()
+    let accepts = asked.get_all(header::ACCEPT).iter();
+    let open = accepts
+        .filter_map(|kinds| kinds.to_str().ok())
+        .any(|kinds| kinds.contains("application/openmetrics-text"));
+    let (kind, text) = match open {
+        true => (
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            pages.metrics.text(),
+        ),
+        false => (
+            "text/plain; version=0.0.4; charset=utf-8",
+            crate::metrics::plain(&pages.metrics.text()),
+        ),
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 fn plain(code: StatusCode, text: impl Into<String>) -> Response {

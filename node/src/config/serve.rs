@@ -289,6 +289,17 @@ fn parse_format(text: &str) -> Result<LogFormat, String> {
 }
 
 fn parse_level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // A lone word that is no level would mean a part of the program of that name, and silence all others.
+    let stray = text
+        .split(',')
+        .find(|part| !part.contains('=') && !LEVELS.contains(&part.trim()));
+    if stray.is_some() {
+        return Err(format!(
+            "`{text}` is not a log level; there are {}, and PART=LEVEL with commas between",
+            LEVELS.join(", ")
+        ));
+    }
     match text.parse::<tracing_subscriber::EnvFilter>() {
         Ok(_) => Ok(text.to_owned()),
         Err(e) => Err(format!("`{text}` is not a log level: {e}")),

@@ -167,3 +167,16 @@ fn what_is_printed_can_be_read_back() {
     assert_eq!(values(&first), values(&second));
     assert!(second.iter().all(|row| row.origin.to_string() == "file"));
 }
+
+/// A word that is no level would be taken for the name of a part of the program, and silence all others.
+#[test]
+fn a_mistyped_log_level_is_refused() {
+    for level in ["foo", "inof", "info,node", ""] {
+        let why = refusal(&[("log-level", level)], &[], "");
+        assert!(why.contains("log level"), "{level:?}: {why}");
+    }
+    for level in ["warn", "off", "info,node=debug", "node::server=trace"] {
+        let layers = layers(&[("log-level", level)], &[], "").expect("layers");
+        assert!(ServeConfig::resolve(&layers).is_ok(), "{level}");
+    }
+}

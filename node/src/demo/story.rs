@@ -1,5 +1,6 @@
 //! What happens in the demonstration, in order.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -28,6 +29,7 @@ const POLL: Duration = Duration::from_millis(25);
 pub(super) async fn tell() -> Result<ExitCode, Failure> {
     let folder = Folder::temporary().map_err(|e| failed(format!("temporary folder: {e}")))?;
     let began = Instant::now();
+    narrate(began, "starting three replicas on this machine");
     let layout = Layout {
         replicas: REPLICAS,
         base_port: 0,
@@ -38,7 +40,8 @@ pub(super) async fn tell() -> Result<ExitCode, Failure> {
     println!(
         "{REPLICAS} replicas, {CLIENTS} clients, lock {LOCK}, {LINES} lines a section to each of 2 files"
     );
-    let told = LocalSet::new().run_until(act(&mut cluster)).await;
+    let told = LocalSet::new().run_until(act(&mut cluster, began)).await;
+    narrate(began, "comparing the files of all replicas");
     let told = match told {
         Ok(figures) => conclude(&cluster, &figures)
             .await
@@ -93,7 +96,14 @@ impl Figures {
     }
 }
 
-async fn act(cluster: &mut Cluster) -> Result<Figures, Failure> {
+/// Says on a terminal what is going on, for somebody who watches; a script gets the figures only.
+fn narrate(began: Instant, what: &str) {
+    if std::io::stdout().is_terminal() {
+        println!("{:6.2} s  {what}", began.elapsed().as_secs_f64());
+    }
+}
+
+async fn act(cluster: &mut Cluster, began: Instant) -> Result<Figures, Failure> {
     let shared = Rc::new(Shared::default());
     let watcher = connect(cluster, "watcher").await?;
     let mut workers = Vec::new();
@@ -106,13 +116,33 @@ async fn act(cluster: &mut Cluster) -> Result<Figures, Failure> {
         )));
     }
     let start = Instant::now();
+    narrate(
+        began,
+        &format!("{CLIENTS} clients take turns at the lock and write"),
+    );
     tokio::time::sleep(WORK).await;
     let leader = leader_of(&watcher).await?;
+    narrate(
+        began,
+        &format!("killing replica {leader}, which leads, inside a section (kill -9)"),
+    );
     let failover = kill_inside_section(cluster, leader, &watcher, &shared).await?;
+    narrate(
+        began,
+        &format!("the section went on after {} ms", failover.as_millis()),
+    );
     let next_leader = leader_of(&watcher).await?;
+    narrate(began, &format!("replica {next_leader} leads now"));
     let restarted = Instant::now();
     child(cluster, leader)?.restart().await?;
     let back = restarted.elapsed();
+    narrate(
+        began,
+        &format!(
+            "replica {leader} is back, {} ms after its restart",
+            back.as_millis()
+        ),
+    );
     tokio::time::sleep(WORK).await;
     shared.stop.set(true);
     for worker in workers {

@@ -247,10 +247,29 @@ impl Child {
             Some(6) => Exit::WriteFailed,
             _ => Exit::Other,
         };
+        let advice = match exit {
+            Exit::AddressInUse => {
+                "\nAnother cluster may run here; choose other ports with --base-port PORT, or any free ones with --base-port 0"
+            }
+            _ => "",
+        };
         Failure::new(
             exit,
-            format!("replica {} did not start:\n{}", self.id, self.log_tail()),
+            format!(
+                "replica {} did not start:\n{}{advice}",
+                self.id,
+                self.log_tail().trim_end()
+            ),
         )
+    }
+
+    /// What a person types to start it again by hand.
+    pub fn command_line(&self) -> String {
+        let program = std::env::current_exe()
+            .map_or_else(|_| "node".into(), |path| path.display().to_string());
+        let words = std::iter::once(&program).chain(&self.arguments);
+        let words: Vec<String> = words.map(|word| quoted(word)).collect();
+        words.join(" ")
     }
 
     /// The end of its log.
@@ -313,6 +332,15 @@ fn free_ports(replicas: u16) -> std::io::Result<Vec<[u16; 3]>> {
     (0..replicas)
         .map(|_| Ok([port()?, port()?, port()?]))
         .collect()
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// The path as a person would type it: relative if that is shorter.

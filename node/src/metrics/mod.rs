@@ -303,6 +303,33 @@ fn clamp(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// The figures in the older text format, for readers that do not ask for OpenMetrics: a counter's family bears the name
+/// of its sample there, units are part of the names, and nothing marks the end.
+pub fn plain(open_metrics: &str) -> String {
+    let lines: Vec<&str> = open_metrics.lines().collect();
+    let counters: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in lines {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(family), Some(rest)) if counters.contains(&family) => {
+                text.push_str(&format!("# {kind} {family}_total {rest}\n"));
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,5 +360,17 @@ mod tests {
             );
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+}
+
+#[cfg(test)]
+mod plain_tests {
+    #[test]
+    fn the_older_format_names_counters_by_their_samples() {
+        let open = "# HELP calls Calls.\n# TYPE calls counter\n# UNIT size bytes\ncalls_total 3\n\
+                    # HELP size_bytes Size.\n# TYPE size_bytes gauge\nsize_bytes 7\n# EOF\n";
+        let plain = "# HELP calls_total Calls.\n# TYPE calls_total counter\ncalls_total 3\n\
+                     # HELP size_bytes Size.\n# TYPE size_bytes gauge\nsize_bytes 7\n";
+        assert_eq!(super::plain(open), plain);
     }
 }

@@ -1,7 +1,7 @@
 //! What the reactor does with the engine's output: sends, log, effects, jobs, words.
 
 use net::ResponseBody::{NotLeader, Unavailable, Unknown};
-use paxos::RoleChange;
+use paxos::{Role, RoleChange};
 
 use crate::engine::{Effect, Input, Now};
 use crate::failure::{Exit, Failure};
@@ -138,7 +138,24 @@ impl Reactor {
 
     fn on_role(&mut self, change: RoleChange) {
         let leader = change.leader;
-        tracing::info!(role = ?change.role, ballot = %change.ballot, leader = leader.map(|id| id.0), "role");
+        let leader_id = leader.map(|id| id.0);
+        match (change.role, leader_id) {
+            (Role::Leader, _) => {
+                tracing::info!(ballot = %change.ballot, "leader: this replica leads the cluster");
+            }
+            (Role::Follower, Some(leader)) => {
+                tracing::info!(leader, ballot = %change.ballot, "follower: this replica follows the leader");
+            }
+            (Role::Follower, None) => {
+                tracing::info!(ballot = %change.ballot, "follower: no leader is known");
+            }
+            (Role::Prober, _) => {
+                tracing::info!(ballot = %change.ballot, "no leader is heard: asking the others for an election");
+            }
+            (Role::Candidate, _) => {
+                tracing::info!(ballot = %change.ballot, "candidate: asking the others for their votes");
+            }
+        }
         if leader.is_some() && leader != self.pace.leader {
             self.metrics.leader_changes.inc();
         }

@@ -56,11 +56,15 @@ fn write_core(note: &Core) {
         Core::SteppedDown {
             why: why @ (Why::HigherBallot | Why::Asked),
         } => {
-            tracing::info!(?why, "stepped down");
+            tracing::info!(?why, "gave leadership up");
         }
-        Core::SteppedDown { why } => tracing::warn!(?why, "stepped down"),
+        Core::SteppedDown { why } => tracing::warn!(?why, "gave leadership up"),
         Core::Paused { late_us } => tracing::warn!(late_us, "this process slept through a timer"),
-        Core::Elected { ballot, reproposed } => tracing::info!(%ballot, reproposed, "leads"),
+        Core::Elected { ballot, reproposed } => tracing::info!(
+            %ballot,
+            reproposed,
+            "elected; entries that the last leader left unfinished are proposed again"
+        ),
         other => tracing::debug!(note = ?other, "agreement"),
     }
 }

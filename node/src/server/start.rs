@@ -59,7 +59,7 @@ impl Replica {
         let clock = Clock::new();
         let desk = Desk::new(inbox.clone());
         let metrics = Arc::new(Metrics::new());
-        raise_file_limit();
+        ensure_file_limit(config.max_clients)?;
         tokio::spawn(http::run(
             http,
             Pages {
@@ -118,7 +118,7 @@ impl Replica {
         };
         desk.enter(Phase::Serving);
         let acceptor = tokio::task::spawn_local(clients.accept(client));
-        tracing::info!(id = config.id, client = %addresses.client, peer = %addresses.peer, http = %addresses.http, data = %config.data.display(), "ready");
+        tracing::info!(id = config.id, client = %addresses.client, peer = %addresses.peer, http = %addresses.http, "serving clients");
         Ok(Replica {
             addresses,
             reactor,
@@ -243,15 +243,54 @@ fn refused(config: &ServeConfig, refusal: &Refusal) -> Failure {
     )
 }
 
-/// As many files and connections as the system lets this process have.
-fn raise_file_limit() {
+/// Open files beside client connections: users' files (256), the log, snapshots, peers and pages, with room to spare.
+const OWN_FILES_MAX: u64 = 512;
+
+/// Has the system give this process as many files and connections as it may have.
+///
+/// # Errors
+///
+/// Fails if that is fewer than it may need: it would only show under load, as refused connections and failed writes.
+fn ensure_file_limit(max_clients: u32) -> Result<(), Failure> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit on open files stays as it is");
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files stays as it is");
+            limit.current
+        }
+    };
+    check_file_limit(allowed, max_clients)
+}
+
+fn check_file_limit(allowed: Option<u64>, max_clients: u32) -> Result<(), Failure> {
+    let needed = u64::from(max_clients) + OWN_FILES_MAX;
+    match allowed {
+        Some(allowed) if allowed < needed => Err(Failure::new(
+            Exit::Other,
+            format!(
+                "the limit on open files is {allowed}, and --max-clients {max_clients} needs {needed}: \
+                 raise it (`ulimit -n {needed}`, LimitNOFILE= of systemd) or lower --max-clients"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_file_limit;
+
+    #[test]
+    fn too_few_open_files_end_the_start_with_the_number_needed() {
+        let refused = check_file_limit(Some(1024), 10_000).expect_err("too few");
+        assert!(refused.message.contains("10512"), "{refused}");
+        check_file_limit(Some(10_512), 10_000).expect("just enough");
+        check_file_limit(None, 1_000_000).expect("no limit");
     }
 }

@@ -1,7 +1,11 @@
 //! What a replica shows over HTTP, and what it says of its settings.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::harness::binaries::command;
 use tests::harness::patience::wait_for;
 use tests::harness::{Cluster, http};
@@ -23,6 +27,10 @@ fn every_replica_has_its_pages() {
         assert!(
             metrics.contains("# TYPE "),
             "Prometheus' text format: {metrics:.300}"
+        );
+        assert!(
+            !metrics.contains("# EOF") && !metrics.contains("# UNIT"),
+            "OpenMetrics only for those who ask for it"
         );
         let status = cluster.status(id).expect("a status");
         assert_eq!(
@@ -53,6 +61,116 @@ fn every_replica_has_its_pages() {
     let get = |path: &str| http::get(cluster.http_address(alone), path).expect("a page");
     wait_for("unreadiness", LIMIT, || get("/readyz").0 == 503);
     assert_eq!(get("/livez").0, 200);
+}
+
+#[test]
+fn who_asks_for_open_metrics_gets_them() {
+    let cluster = Cluster::start(1);
+    let mut stream = TcpStream::connect(cluster.http_address(1)).expect("a connection");
+    let request = "GET /metrics HTTP/1.0\r\nHost: localhost\r\nAccept: application/openmetrics-text;version=1.0.0\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(
+        answer.contains("application/openmetrics-text") && answer.trim_end().ends_with("# EOF"),
+        "{answer:.300}"
+    );
+}
+
+/// What to type next, for all replicas, and how to see one fail and come back.
+#[test]
+fn a_local_cluster_says_how_to_use_it() {
+    let mut child = command("node")
+        .args(["dev", "--base-port", "0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let stdout = child.stdout.take().expect("a pipe");
+    let mut text = String::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.expect("text");
+        text += &format!("{line}\n");
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("SIGTERM");
+    assert!(child.wait().expect("its end").success());
+    let line = |start: &str| {
+        let found = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(start));
+        found.unwrap_or_else(|| panic!("no {start:?} in {text}"))
+    };
+    assert_eq!(
+        line("export HOLDFAST_ENDPOINTS=").split(',').count(),
+        3,
+        "{text}"
+    );
+    assert!(text.contains("/2.log"), "{text}");
+    assert!(line("kill -9 ").parse::<u32>().is_ok(), "{text}");
+    assert!(text.contains(" serve --id 1 --data "), "{text}");
+}
+
+#[test]
+fn a_busy_port_suggests_another() {
+    // The client port of replica 1 is one more than the base.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    let output = command("node")
+        .args([
+            "dev",
+            "--replicas",
+            "1",
+            "--base-port",
+            &(port - 1).to_string(),
+        ])
+        .output()
+        .expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("--base-port"), "{text}");
+}
+
+/// The first line of the log says which program, which replica and which data.
+#[test]
+fn the_log_begins_with_what_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = command("node")
+        .args([
+            "serve",
+            "--id",
+            "1",
+            "--listen-client",
+            "127.0.0.1:0",
+            "--listen-peer",
+            "127.0.0.1:0",
+        ])
+        .args(["--listen-http", "127.0.0.1:0", "--data"])
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let stderr = child.stderr.take().expect("a pipe");
+    let first = BufReader::new(stderr)
+        .lines()
+        .next()
+        .expect("a line")
+        .expect("text");
+    child.kill().expect("SIGKILL");
+    child.wait().expect("its end");
+    for part in [
+        "version",
+        env!("CARGO_PKG_VERSION"),
+        "id=1",
+        &folder.path().display().to_string(),
+    ] {
+        assert!(first.contains(part), "{part} is not in {first}");
+    }
 }
 
 /// Flag over environment over file over default, and which it was.

@@ -2,9 +2,10 @@
 //!
 //! Every object begins with `"v":1`. A reader that went away (`holdfast cat f | head`) is no error: the verb just ends.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use crate::args::Format;
@@ -56,7 +57,13 @@ impl Output {
         if self.is_json() {
             return rows.iter().try_for_each(|row| self.object(row));
         }
-        write_out(format!("{}\n", table(rows)).as_bytes())
+        // Only a screen has a width; what reads a pipe wants a row a line.
+        let width = match io::stdout().is_terminal() {
+            true => tcgetwinsize(io::stdout()).map(|size| size.ws_col).ok(),
+            false => None,
+        };
+        let width = width.filter(|&width| width > 0);
+        write_out(format!("{}\n", table(rows, width)).as_bytes())
     }
 
     /// Shows one result: `text` to people, `body` to programs.
@@ -114,12 +121,16 @@ fn json_line<T: Serialize>(body: T) -> Result<String, Failure> {
     Ok(line)
 }
 
-fn table<R: Row>(rows: &[R]) -> String {
+/// Rows under headings, folded within their cells where a screen is narrower.
+fn table<R: Row>(rows: &[R], width: Option<u16>) -> String {
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(R::HEADINGS);
+    table.load_preset(presets::NOTHING).set_header(R::HEADINGS);
+    match width {
+        Some(width) => table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
     for row in rows {
         table.add_row(row.cells());
     }
@@ -180,9 +191,23 @@ mod tests {
             },
         ];
         assert_eq!(
-            table(&rows),
+            table(&rows, None),
             "NAME        WEIGHT\nfig         40\nwatermelon  9000"
         );
+    }
+
+    #[test]
+    fn a_narrow_screen_folds_cells() {
+        let rows = [Fruit {
+            name: "watermelon watermelon watermelon",
+            weight_g: 9000,
+        }];
+        let text = table(&rows, Some(24));
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 24),
+            "{text}"
+        );
+        assert!(text.lines().count() > 2, "{text}");
     }
 
     #[test]

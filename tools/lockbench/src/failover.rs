@@ -13,7 +13,7 @@ use crate::args::Work;
 use crate::crew::{Crew, violations};
 use crate::cycle;
 use crate::report::Report;
-use crate::run::{empty, finish};
+use crate::run::{empty, finish, narrate};
 use crate::target::Target;
 use crate::window::Window;
 use crate::worker::Worker;
@@ -44,7 +44,8 @@ pub(crate) async fn run(work: &Work, target: &mut Target) -> Result<Report, Stri
     window.open();
     let start = Instant::now();
     let mut times = Vec::with_capacity(KILLS);
-    for _ in 0..KILLS {
+    for kill in 1..=KILLS {
+        narrate(&format!("kill {kill} of {KILLS}:"));
         let took = kill_once(target, &mut prober, &window).await?;
         times.push(took.as_secs_f64() * 1000.0);
     }
@@ -74,6 +75,7 @@ async fn kill_once(
         .cycle()
         .await
         .map_err(|error| format!("before the kill: {error}"))?;
+    narrate(&format!("  killing replica {leader}, which leads"));
     let start = Instant::now();
     if let Some(cluster) = &mut target.cluster {
         cluster.kill(leader);
@@ -95,10 +97,20 @@ async fn kill_once(
             }
         }
     };
+    let next = target.leader().await.map_err(say)?;
+    narrate(&format!(
+        "  replica {next} leads; first success after {} ms",
+        took.as_millis()
+    ));
+    let restarted = Instant::now();
     if let Some(cluster) = &mut target.cluster {
         cluster.restart(leader).map_err(say)?;
     }
     target.caught_up(leader).await.map_err(say)?;
+    narrate(&format!(
+        "  replica {leader} is back and has caught up after {} ms",
+        restarted.elapsed().as_millis()
+    ));
     tokio::time::sleep(SETTLE).await;
     Ok(took)
 }

@@ -1,6 +1,7 @@
 //! One run: the clients work, a window of it counts.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,10 @@ async fn measured<F: Future<Output = Worker> + 'static>(
     for worker in crew.workers {
         clients.spawn_local(each(worker, window.clone()));
     }
+    narrate(&format!(
+        "{} clients on {} replicas: warming up, then measuring",
+        load.clients, target.replicas
+    ));
     tokio::time::sleep(WARM_UP).await;
     let (before, start) = (target.usage(), Instant::now());
     window.open();
@@ -74,6 +79,13 @@ async fn measured<F: Future<Output = Worker> + 'static>(
     report.rss_bytes = used.map(|used| used.rss_bytes);
     report.exclusion_violations = violations(&witnesses);
     Ok(report)
+}
+
+/// Says on a terminal what is going on. Standard output stays for the one line of figures.
+pub(crate) fn narrate(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("lockbench: {what}");
+    }
 }
 
 /// Lets the clients end what they are at, and closes their sessions.

@@ -1,6 +1,7 @@
 use serde::Serialize;
 use statemachine::FileFact;
 
+use super::size;
 use crate::output::Row;
 
 /// A file.
@@ -38,7 +39,7 @@ impl Row for FileRow {
         vec![
             self.name.clone(),
             self.guard.clone(),
-            self.length.to_string(),
+            size(self.length),
             self.crc32.clone(),
         ]
     }

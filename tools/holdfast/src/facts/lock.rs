@@ -3,7 +3,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use statemachine::{HolderFact, LockLine, LockStatus, WaiterFact};
 
-use super::time;
+use super::{size, time};
 use crate::output::Row;
 
 /// A held lock in a list.
@@ -101,7 +101,7 @@ impl Row for LockRow {
             self.holder.session_id.to_string(),
             self.holder.token.to_string(),
             time(self.holder.left_ms),
-            self.holder.pending_bytes.to_string(),
+            size(self.holder.pending_bytes),
             self.queue_len.to_string(),
         ]
     }

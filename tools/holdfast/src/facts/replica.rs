@@ -1,6 +1,7 @@
 use net::{MemberInfo, Status};
 use serde::Serialize;
 
+use super::size;
 use crate::output::Row;
 
 /// A replica: what it says of itself, or that it says nothing.
@@ -71,37 +72,32 @@ impl ReplicaRow {
 }
 
 impl Row for ReplicaRow {
+    /// What fits into 80 columns; the rest is in the JSON form.
     const HEADINGS: &'static [&'static str] = &[
-        "ID",
-        "CLIENT",
-        "PEER",
-        "HTTP",
-        "REACHABLE",
-        "ROLE",
-        "BALLOT",
-        "CHOSEN",
-        "APPLIED",
-        "LAG",
-        "LOG",
-        "STATE",
-        "VERSION",
+        "ID", "CLIENT", "ROLE", "BALLOT", "CHOSEN", "APPLIED", "LAG", "LOG", "STATE",
     ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             cell(self.id.as_ref()),
             cell(Some(&self.client)),
-            cell(Some(&self.peer)),
-            cell(Some(&self.http)),
-            if self.reachable { "yes" } else { "no" }.to_owned(),
-            cell(self.role.as_ref()),
+            match self.reachable {
+                true => cell(self.role.as_ref()),
+                false => "silent".to_owned(),
+            },
             cell(self.ballot.as_ref()),
             cell(self.chosen.as_ref()),
             cell(self.applied.as_ref()),
             cell(self.lag.as_ref()),
-            cell(self.log_bytes.as_ref()),
-            cell(self.state_hash.as_ref()),
-            cell(self.version.as_ref()),
+            cell(self.log_bytes.map(size).as_ref()),
+            // Enough to tell two states apart by eye.
+            cell(
+                self.state_hash
+                    .as_ref()
+                    .and_then(|hash| hash.get(..8))
+                    .map(str::to_owned)
+                    .as_ref(),
+            ),
         ]
     }
 }

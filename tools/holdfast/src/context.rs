@@ -53,7 +53,7 @@ impl Context {
         Ok((slot.0, answer))
     }
 
-    /// Does what needs the cluster, and gives up as soon as it is plain that nobody can answer.
+    /// Does what needs the cluster, and gives up as soon as it is plain that nobody there can answer.
     pub(crate) async fn reach<T>(
         &self,
         work: impl Future<Output = Result<T, Failure>>,
@@ -61,7 +61,7 @@ impl Context {
         tokio::select! {
             biased;
             result = work => result,
-            failure = reach::until_nobody(&self.link, self.pin) => Err(failure),
+            failure = reach::until_only_http(&self.link, self.pin) => Err(failure),
         }
     }
 

@@ -272,3 +272,17 @@ fn busy_and_wait_over() {
     holder.kill().expect("killing lock");
     holder.wait().expect("lock's end");
 }
+
+#[test]
+fn the_http_port_as_endpoint_is_told_at_once() {
+    let replica = Replica::start();
+    let status = &json_lines(&replica, &["status"])[0];
+    let http = status["http"].as_str().expect("an address");
+    let output = run(
+        &replica,
+        &["--endpoints", http, "--timeout", "10m", "locks"],
+    );
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("speaks HTTP"), "{text}");
+}

@@ -107,6 +107,10 @@ impl Walk {
         if self.chance.percent(20) {
             self.time += self.chance.pick(&[1, 99, 100, 100, 400, 500, 1000]);
         }
+        // Much that ends at once.
+        if self.roomy && self.chance.percent(8) {
+            self.time += self.chance.pick(&[2_000, 5_000, 12_000]);
+        }
         let what = match self.chance.below(100) {
             _ if self.slot == 1 => What::Settings(self.settings()),
             0 => What::Settings(

@@ -1,19 +1,26 @@
-//! The client: one session, opened anew when it has expired, and what can be done in it.
+//! The client: sessions, opened as they are needed, and what can be done in them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use net::{MemberInfo, Status};
 use statemachine::{Op, Token};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Error;
 use crate::endpoint::{Endpoint, Endpoints};
+use crate::lines::Lines;
 use crate::lock::LockRequest;
 use crate::options::Options;
+use crate::pool::{Pool, Seated};
 use crate::raw::{Link, Session};
 use crate::read::Reader;
 
-/// A client of one cluster. Clones share connections and session.
+/// A client of one cluster. Clones share connections and sessions.
+///
+/// Tasks that want the same lock of one client get it one after another, in the order in which they
+/// asked. As many as like may hold, wait and append at once: where one session has too little
+/// room for them, the client opens more.
 ///
 /// A session keeps itself alive in the background. If it expires all the same, because the service
 /// was not reached for longer than its TTL, calls fail with `session_expired`, and the next use
@@ -27,7 +34,8 @@ pub struct Client {
 struct Inner {
     link: Link,
     options: Options,
-    session: tokio::sync::Mutex<Option<Session>>,
+    pool: tokio::sync::Mutex<Pool>,
+    lines: Lines,
 }
 
 impl Client {
@@ -71,7 +79,8 @@ impl Client {
         let inner = Inner {
             link,
             options,
-            session: tokio::sync::Mutex::new(None),
+            pool: tokio::sync::Mutex::default(),
+            lines: Lines::default(),
         };
         Client {
             inner: Arc::new(inner),
@@ -83,25 +92,48 @@ impl Client {
         LockRequest::new(self.clone(), name)
     }
 
-    /// The session in use; opened if there is none, or if the last one has expired.
+    /// The first of the client's sessions; opened if there is none, or if the last one has expired. Locks are
+    /// acquired in it, too, as long as they are not too many for one session.
     ///
     /// # Errors
     ///
     /// As [`Session::open`].
     pub async fn session(&self) -> Result<Session, Error> {
-        let mut current = self.inner.session.lock().await;
-        if let Some(session) = current.as_ref().filter(|session| session.is_open()) {
-            return Ok(session.clone());
-        }
-        let Options {
-            name,
-            session_ttl,
-            timeout,
-            ..
-        } = self.options();
-        let session = Session::open(self.link(), *session_ttl, name, *timeout).await?;
-        *current = Some(session.clone());
-        Ok(session)
+        let inner = self.inner.clone();
+        self.in_background(async move {
+            let mut pool = inner.pool.lock().await;
+            pool.first(&inner.link, &inner.options).await
+        })
+        .await
+    }
+
+    /// A session with a free place.
+    pub(crate) async fn seat(&self) -> Result<Seated, Error> {
+        let inner = self.inner.clone();
+        self.in_background(async move {
+            let mut pool = inner.pool.lock().await;
+            pool.seat(&inner.link, &inner.options).await
+        })
+        .await
+    }
+
+    /// Where tasks wait for each other.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.inner.lines
+    }
+
+    /// Runs what others may wait for, too, on the library's thread: the caller's runtime may end or be
+    /// blocked.
+    async fn in_background<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let task = self.link().inner.background.spawn(work);
+        AbortOnDropHandle::new(task).await.unwrap_or_else(|ended| {
+            Err(Error::Unavailable {
+                reason: ended.to_string(),
+            })
+        })
     }
 
     /// Linearizable reads. [`Reader::stale`] makes them cheap and old.
@@ -189,24 +221,18 @@ impl Client {
         self.link().transfer(to, self.options().timeout).await
     }
 
-    /// Ends the session; its locks are freed, pending appends discarded. Without it the session
-    /// ends by itself after its TTL.
+    /// Ends its sessions; their locks are freed, pending appends discarded. Without it they end by
+    /// themselves after their TTL.
     ///
     /// # Errors
     ///
     /// [`Error`].
     pub async fn close(&self) -> Result<(), Error> {
-        match self
-            .inner
-            .session
-            .lock()
-            .await
-            .take()
-            .filter(Session::is_open)
-        {
-            Some(session) => session.close(self.options().timeout).await,
-            None => Ok(()),
-        }
+        let sessions = self.inner.pool.lock().await.take_all();
+        let timeout = self.options().timeout;
+        let closing = sessions.iter().map(|session| session.close(timeout));
+        let closed = futures::future::join_all(closing).await;
+        closed.into_iter().collect()
     }
 
     /// The connections.

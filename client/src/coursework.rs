@@ -5,6 +5,8 @@
 //! not held or session expired, 3 busy or the wait is over, 4 another refusal, 5 unavailable and
 //! not done, 6 unknown and perhaps done.
 
+use statemachine::Refusal;
+
 use crate::Error;
 use crate::blocking::{Client, Guard};
 
@@ -57,6 +59,10 @@ impl Rpc {
         if let Some(lost) = self.guard.take_if(|guard| !guard.is_valid()) {
             // It may be held still, if only for a moment; the new acquire is to be a new grant.
             let _ = lost.abort();
+        }
+        if let Some(guard) = &self.guard {
+            let token = guard.token();
+            return Refusal::AlreadyHeld { token }.rc();
         }
         match self.client.lock(LOCK).acquire() {
             Ok(guard) => {

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::clock::{BootTime, sleep_until};
 use crate::raw::{Finish, Hold, HoldState, LostWhy, Session};
 
-use turns::Turns;
+pub(crate) use turns::Turns;
 
 pub use append::Append;
 
@@ -41,12 +41,12 @@ pub struct Receipt {
 }
 
 impl Guard {
-    pub(crate) fn new(session: Session, hold: Hold, timeout: Duration) -> Guard {
+    pub(crate) fn new(session: Session, turns: Turns, hold: Hold, timeout: Duration) -> Guard {
         Guard {
             session,
             hold,
             timeout,
-            turns: Turns::default(),
+            turns,
             open: watch::Sender::new(0),
             armed: true,
         }
@@ -159,7 +159,7 @@ impl Guard {
 
     /// Starts an abort that goes on until it is certain, also if nobody waits for it.
     fn finish(&self) -> Finish<()> {
-        self.hold.set_renew(false);
+        self.hold.set_unwanted();
         let call = self.session.abort(self.lock(), self.token());
         Finish::new(self.session.clone(), call, self.timeout, ())
     }

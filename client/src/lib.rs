@@ -32,8 +32,10 @@ mod done_set;
 mod endpoint;
 mod error;
 mod guard;
+mod lines;
 mod lock;
 mod options;
+mod pool;
 pub mod raw;
 mod read;
 

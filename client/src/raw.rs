@@ -29,6 +29,7 @@ mod unreached;
 
 pub use call::{Call, Reply};
 pub(crate) use finish::Finish;
+pub(crate) use hold::Place;
 pub use hold::{Hold, HoldState, LostWhy};
 pub use link::Link;
 pub use session::{Notice, Session};

@@ -24,6 +24,7 @@
 mod applying;
 mod backlog;
 mod gather;
+mod homes;
 mod intake;
 mod io;
 mod options;

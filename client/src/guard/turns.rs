@@ -1,4 +1,4 @@
-//! How many appends of a guard are under way: so many at once, the others in the order of the calls.
+//! How many appends of a session are under way: so many at once, the others in the order of the calls.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ const TURNS_MAX: usize = 512;
 
 /// Hands out turns.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     line: Arc<Mutex<Line>>,
 }
 

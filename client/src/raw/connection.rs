@@ -1,14 +1,18 @@
 //! One connection to one replica: requests out, answers to whoever asked.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use net::connection::{Options, dial};
-use net::{FrameReceiver, FrameSender, Hello, HelloRole, Request, RequestBody, Response};
+use net::{
+    FrameReceiver, FrameSender, Hello, HelloRole, Request, RequestBody, Response, ResponseBody,
+};
+use statemachine::SessionId;
 use tokio::sync::mpsc;
 
 use crate::clock::BootTime;
+use crate::raw::link;
 use crate::raw::unreached::Fault;
 
 /// Connecting and the handshake together.
@@ -36,6 +40,8 @@ pub(crate) struct Conn {
     pub(crate) cluster: u128,
     sender: FrameSender,
     pending: Mutex<Pending>,
+    /// Who hears of what is told unasked.
+    link: Weak<link::Inner>,
 }
 
 #[derive(Debug)]
@@ -65,6 +71,7 @@ impl Conn {
         address: &str,
         cluster: u128,
         name: String,
+        link: Weak<link::Inner>,
     ) -> Result<Arc<Conn>, Fault> {
         let addresses: Vec<_> = match tokio::net::lookup_host(address).await {
             Ok(found) => found.collect(),
@@ -82,6 +89,7 @@ impl Conn {
             address: address.to_owned(),
             cluster: greeted.hello.cluster,
             sender: greeted.sender,
+            link,
             pending: Mutex::new(Pending {
                 open: true,
                 last: 0,
@@ -135,6 +143,14 @@ impl Conn {
     }
 
     fn deliver(self: &Arc<Conn>, response: Response) {
+        if let (Response::UNASKED, ResponseBody::Lost { session, bytes, .. }) =
+            (response.id, &response.body)
+        {
+            if let Some(link) = self.link.upgrade() {
+                link.lost(SessionId(*session), bytes);
+            }
+            return;
+        }
         let pending = self.lock();
         let Some(waiter) = pending.waiting.get(&response.id) else {
             // Late, doubled, or given up: it belongs to nobody.

@@ -7,6 +7,8 @@ use statemachine::{ClusterTime, NotHeldWhy, Seq, Token};
 use tokio::sync::watch;
 
 use crate::clock::BootTime;
+use crate::lines::Turn;
+use crate::pool::Seat;
 use crate::raw::pace::Pace;
 use crate::raw::section::Section;
 
@@ -41,6 +43,17 @@ struct Book {
     told: bool,
     /// A release was started, so that appends without an answer may be applied with it.
     releasing: bool,
+    /// Its owner has dropped it, and its abort is on its way.
+    unwanted: bool,
+    /// What the client keeps for as long as the lock may be held.
+    place: Option<Place>,
+}
+
+/// What a lock takes up in its client: the turn of its tasks, and a seat in the session.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) _turn: Turn,
+    pub(crate) _seat: Seat,
 }
 
 /// How a grant stands.
@@ -84,6 +97,8 @@ impl Hold {
             renew: true,
             told: false,
             releasing: false,
+            unwanted: false,
+            place: None,
         };
         let inner = Inner {
             lock: lock.to_owned(),
@@ -165,13 +180,44 @@ impl Hold {
 
     /// Given back, or lost: the first of these stays.
     pub(crate) fn end(&self, end: HoldState) -> bool {
-        self.inner.state.send_if_modified(|state| {
+        let ended = self.inner.state.send_if_modified(|state| {
             let held = matches!(state, HoldState::Held(_));
             if held {
                 *state = end;
             }
             held
-        })
+        });
+        self.vacate();
+        ended
+    }
+
+    /// Keeps the place until the lock is given back or lost.
+    pub(crate) fn occupy(&self, place: Place) {
+        let mut book = self.book();
+        book.place = Some(place);
+        drop(book);
+        if !matches!(self.state(), HoldState::Held(_)) {
+            self.vacate();
+        }
+    }
+
+    /// Its owner has dropped it.
+    pub(crate) fn set_unwanted(&self) {
+        let mut book = self.book();
+        book.unwanted = true;
+        book.renew = false;
+        drop(book);
+        self.vacate();
+    }
+
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.book().unwanted
+    }
+
+    /// The next task of the client may ask for the lock.
+    fn vacate(&self) {
+        let place = self.book().place.take();
+        drop(place);
     }
 
     /// A release was started.
@@ -186,6 +232,8 @@ impl Hold {
 
     /// True the first time.
     pub(crate) fn tell_once(&self) -> bool {
+        // Its owner must take it for lost, so that another task may try.
+        self.vacate();
         !std::mem::replace(&mut self.book().told, true)
     }
 

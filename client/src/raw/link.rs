@@ -1,16 +1,18 @@
 //! A set of connections shared by sessions, and who is thought to lead.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use net::{Backoff, Leader, MemberInfo};
+use statemachine::{Outcome, SessionId};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::BootTime;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::raw::background::Background;
 use crate::raw::connection::Conn;
+use crate::raw::session;
 use crate::raw::unreached::{Fault, Unreached};
 
 /// An address that just refused a connection is not dialled again for this long.
@@ -43,6 +45,8 @@ pub(crate) struct Inner {
 struct State {
     conns: HashMap<String, Arc<Conn>>,
     dialing: HashMap<String, Arc<tokio::sync::Mutex<Failure>>>,
+    /// Sessions that hear of their losses.
+    sessions: HashMap<SessionId, Weak<session::Inner>>,
     /// Addresses that were connected to once.
     reached: HashSet<String>,
     /// The address of the replica thought to lead.
@@ -193,7 +197,8 @@ impl Link {
             return Err(why.clone());
         }
         let cluster = self.lock().cluster;
-        match Conn::open(address, cluster, self.inner.name.clone()).await {
+        let link = Arc::downgrade(&self.inner);
+        match Conn::open(address, cluster, self.inner.name.clone(), link).await {
             Ok(conn) => {
                 failure.0 = None;
                 Ok(self.keep(conn))
@@ -290,10 +295,33 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
+    }
+}
+
+impl Inner {
+    /// From now on the session hears of its losses.
+    pub(crate) fn register(&self, id: SessionId, session: Weak<session::Inner>) {
+        self.lock().sessions.insert(id, session);
+    }
+
+    /// The session is used no more.
+    pub(crate) fn forget(&self, id: SessionId) {
+        self.lock().sessions.remove(&id);
+    }
+
+    /// The service told unasked what a session has lost.
+    pub(crate) fn lost(&self, id: SessionId, bytes: &[u8]) {
+        let session = self.lock().sessions.get(&id).and_then(Weak::upgrade);
+        match (session, Outcome::decode(bytes)) {
+            (Some(session), Ok(Outcome::Refused(refusal))) => session.lost(&refusal),
+            (_, Ok(_)) => {}
+            (_, Err(error)) => tracing::warn!(session = %id, %error, "a loss was not understood"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

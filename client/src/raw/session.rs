@@ -1,6 +1,6 @@
 //! A session: numbers for calls, what was granted, and what may be believed about deadlines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,11 @@ use crate::raw::pace::Pace;
 
 /// Appends of more bytes are not sent again in a hurry.
 const SMALL_BYTES: usize = 64 << 10;
+
+/// Dropped acquires remembered, while their cancels are on their way.
+const LEAVING_MAX: usize = 1_024;
+/// Losses remembered for grants that have not come yet.
+const LOST_EARLY_MAX: usize = 64;
 
 /// Notices kept for a slow listener; it then learns that it missed some.
 const NOTICES_MAX: usize = 256;
@@ -61,6 +66,10 @@ struct State {
     /// As the last attempt was sent that kept the session.
     kept: BootTime,
     holds: BTreeMap<(String, Token), Hold>,
+    /// Losses that were told before the grant itself, which takes another way through the library.
+    lost_early: BTreeMap<Token, LostWhy>,
+    /// Acquires that were dropped, the last of them.
+    leaving: BTreeSet<Seq>,
     ended: Option<Ended>,
 }
 
@@ -128,6 +137,8 @@ impl Session {
             deadline,
             kept: sent,
             holds: BTreeMap::new(),
+            lost_early: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             ended: None,
         };
         let inner = Arc::new(Inner {
@@ -141,6 +152,7 @@ impl Session {
             notices: broadcast::Sender::new(NOTICES_MAX),
         });
         let weak = Arc::downgrade(&inner);
+        link.inner.register(session, weak.clone());
         let background = &link.inner.background;
         background.spawn(beat::run(weak.clone(), inner.changed.subscribe()));
         background.spawn(beat::watch(weak, inner.changed.subscribe()));
@@ -313,6 +325,26 @@ impl Session {
         }
     }
 
+    /// Whether somebody may still believe in this grant.
+    pub(crate) fn is_wanted(&self, lock: &str, token: Token) -> bool {
+        let hold = self.hold(lock, token);
+        hold.is_some_and(|hold| !hold.is_unwanted() && self.hold_deadline(&hold) > BootTime::now())
+    }
+
+    /// Nobody wants this acquire any more; its cancel is on its way.
+    pub(crate) fn leave(&self, acquire: Seq) {
+        let mut state = self.inner.lock();
+        state.leaving.insert(acquire);
+        if state.leaving.len() > LEAVING_MAX {
+            state.leaving.pop_first();
+        }
+    }
+
+    /// Whether nobody wants this acquire any more.
+    pub(crate) fn is_leaving(&self, acquire: Seq) -> bool {
+        self.inner.lock().leaving.contains(&acquire)
+    }
+
     /// The service is not reached: no more signs of life, so that it ends the session with all it has.
     pub(crate) fn give_up(&self) {
         self.inner.expired();
@@ -468,7 +500,11 @@ impl Inner {
             .entry(key)
             .or_insert_with(|| Hold::new(lock, token, lease, sent));
         hold.told(deadline, sent);
+        let lost = state.lost_early.remove(&token);
         drop(state);
+        if let Some(why) = lost {
+            self.end_hold(lock, token, HoldState::Lost(why));
+        }
         self.changed.send_replace(());
     }
 
@@ -489,6 +525,22 @@ impl Inner {
         if let Some(hold) = self.lock().holds.get(&(lock.to_owned(), token)) {
             hold.told(deadline, sent);
         }
+    }
+
+    /// The service told this unasked.
+    pub(crate) fn lost(&self, refusal: &Refusal) {
+        if let Refusal::NotHeld { lock, token, why } = refusal
+            && self.find(lock, *token).is_none()
+        {
+            let mut state = self.lock();
+            let why = LostWhy::NotHeld(Some(why.clone()));
+            state.lost_early.insert(*token, why);
+            if state.lost_early.len() > LOST_EARLY_MAX {
+                state.lost_early.pop_first();
+            }
+            return;
+        }
+        self.refused(refusal);
     }
 
     fn refused(&self, refusal: &Refusal) {
@@ -584,6 +636,12 @@ impl Inner {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.link.inner.forget(self.id);
     }
 }
 

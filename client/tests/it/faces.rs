@@ -369,3 +369,85 @@ fn the_five_calls_of_the_coursework() {
         "A"
     );
 }
+
+/// Old: the second one was refused, as already held or already waiting.
+#[tokio::test]
+async fn tasks_of_one_client_take_turns_in_the_order_they_asked() {
+    let service = Service::start();
+    let client = connect(&service).await;
+    let first = client.lock("default").acquire().await.expect("granted");
+    let busy = client.lock("default").try_acquire().await;
+    assert_eq!(busy.expect_err("held").code(), "busy");
+    let brief = client
+        .lock("default")
+        .acquire_within(Duration::from_millis(20));
+    assert_eq!(brief.await.expect_err("held").code(), "wait_timed_out");
+    let mut tasks = Vec::new();
+    for i in 0..20_u8 {
+        let mut acquire = client.lock("default").acquire();
+        assert!(futures::poll!(&mut acquire).is_pending());
+        tasks.push(tokio::spawn(async move {
+            let guard = acquire.await.expect("granted");
+            guard.append("file_0", [i]).await.expect("appended");
+            guard.release().await.expect("released");
+        }));
+    }
+    first.release().await.expect("released");
+    for task in tasks {
+        task.await.expect("runs");
+    }
+    assert_eq!(
+        content(&client, "file_0").await,
+        (0..20).collect::<Vec<_>>()
+    );
+}
+
+/// Whoever keeps a lost guard does not keep the others from the lock.
+#[tokio::test]
+async fn a_lost_guard_holds_nobody_up() {
+    let service = Service::start();
+    let (client, other) = (connect(&service).await, connect(&service).await);
+    let lost = client.lock("default").acquire().await.expect("granted");
+    let forced = other.force_release("default", lost.token(), "test").await;
+    forced.expect("forced");
+    assert_eq!(lost.renew().await.expect_err("lost").code(), "not_held");
+    let next = client.lock("default").acquire().await.expect("granted");
+    assert!(next.token() > lost.token());
+}
+
+/// More than one session may have in flight: 1,100 waits, and more appends than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_limit_of_a_session_is_met_by_many_tasks() {
+    let service = Service::start();
+    let (holder, client) = (connect(&service).await, connect(&service).await);
+    let names: Vec<_> = (0..1_100).map(|n| format!("l{n}")).collect();
+    let held = names.iter().map(|name| holder.lock(name).acquire());
+    let held = futures::future::try_join_all(held).await.expect("granted");
+    let mut waiting: Vec<_> = names
+        .iter()
+        .map(|name| tokio::spawn(client.lock(name).acquire()))
+        .collect();
+    let free = client.lock("free").acquire().await.expect("granted");
+    free.release().await.expect("released");
+    drop(held);
+    for task in waiting.drain(..) {
+        task.await.expect("runs").expect("granted");
+    }
+    let files = ["a", "b", "c", "d"];
+    let mut guards = Vec::new();
+    for file in files {
+        client.create(file, None).await.expect("created");
+        guards.push(client.lock(file).acquire().await.expect("granted"));
+    }
+    let appends = guards
+        .iter()
+        .zip(files)
+        .flat_map(|(guard, file)| (0..400).map(move |_| guard.append(file, "x")));
+    let appends: Vec<_> = appends.collect();
+    for append in appends {
+        append.await.expect("appended");
+    }
+    for guard in guards {
+        guard.release().await.expect("released");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use client::clock::BootTime;
 use client::raw::Notice;
 use client::{Client, Guard, LostWhy};
-use statemachine::{BeatAnswer, Command, Outcome, Refusal, SessionExpired, Token};
+use statemachine::{BeatAnswer, Command, NotHeldWhy, Outcome, Refusal, SessionExpired, Token};
 
 use crate::scripted::{Replica, SESSION, SOON, connect, session};
 
@@ -174,4 +174,58 @@ async fn a_refusal_that_names_the_session_expires_it() {
     assert_eq!((error.code(), error.rc()), ("session_expired", 2));
     assert!(error.is_session_expired());
     assert!(client.session().await.expect("another").is_open());
+}
+
+/// Not only with the next keep-alive, which may be a third of a long lease away.
+#[tokio::test]
+async fn a_loss_is_heard_as_it_is_told() {
+    let mut one = Replica::start(1).await;
+    let client = connect(&[&one]).await;
+    one.set_beats(false);
+    let guard = held(&mut one, &client, Duration::from_secs(20)).await;
+    let why = NotHeldWhy::Forced {
+        reason: "maintenance".into(),
+    };
+    one.tell_lost(Refusal::NotHeld {
+        lock: "a".into(),
+        token: guard.token(),
+        why: why.clone(),
+    });
+    let lost = tokio::time::timeout(SOON, guard.lost()).await;
+    assert_eq!(lost.expect("soon"), LostWhy::NotHeld(Some(why)));
+    assert!(!guard.is_valid());
+}
+
+#[tokio::test]
+async fn the_end_of_the_session_is_heard_as_it_is_told() {
+    let mut one = Replica::start(1).await;
+    let client = connect(&[&one]).await;
+    one.set_beats(false);
+    let guard = held(&mut one, &client, Duration::from_secs(20)).await;
+    one.tell_lost(Refusal::SessionExpired);
+    let lost = tokio::time::timeout(SOON, guard.lost()).await;
+    assert_eq!(lost.expect("soon"), LostWhy::SessionExpired);
+}
+
+/// The answer to the acquire may be read later than the push behind it.
+#[tokio::test]
+async fn a_loss_may_come_before_its_grant() {
+    let mut one = Replica::start(1).await;
+    let session = crate::scripted::session(&[&one]).await;
+    let call = session.acquire("a", None, None);
+    let ask = one.ask().await;
+    ask.granted(5, Duration::from_secs(20));
+    one.tell_lost(Refusal::NotHeld {
+        lock: "a".into(),
+        token: Token(5),
+        why: NotHeldWhy::LeaseEnded,
+    });
+    // Nobody has looked at the answer yet. A second question makes sure that both have come.
+    let second = session.renew("b", Token(6));
+    one.ask().await.outcome(Outcome::Renewed {
+        deadline: one.now(),
+    });
+    second.wait(SOON).await.expect("renewed");
+    call.wait(SOON).await.expect("granted");
+    assert!(session.hold("a", Token(5)).is_none());
 }

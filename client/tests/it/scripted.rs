@@ -152,6 +152,22 @@ impl Replica {
         self.cut();
     }
 
+    /// Tells all connections, unasked, what the session has lost.
+    pub(crate) fn tell_lost(&self, refusal: Refusal) {
+        let bytes = Outcome::Refused(refusal).encode();
+        let response = Response {
+            id: Response::UNASKED,
+            body: ResponseBody::Lost {
+                session: SESSION.0,
+                slot: 9,
+                bytes: bytes.into(),
+            },
+        };
+        for sender in self.shared.senders.lock().expect("sound").iter() {
+            let _ = sender.send_body(response.encode());
+        }
+    }
+
     pub(crate) fn now(&self) -> ClusterTime {
         self.shared.now()
     }

@@ -71,6 +71,17 @@ pub enum ResponseBody {
     },
     /// Done; there is nothing to say about it.
     Done,
+    /// What a session has lost, told unasked under [`Response::UNASKED`]: a push, which may be lost
+    /// like any message.
+    Lost {
+        /// The session.
+        session: u64,
+        /// The slot in which it was lost.
+        slot: u64,
+        /// A `statemachine::Outcome`, one that refuses: `not_held` for a lock, `session_expired` for
+        /// the session with all that it held.
+        bytes: Bytes,
+    },
 }
 
 /// Where to find the leader.
@@ -101,9 +112,13 @@ enum Kind {
     Members(Vec<MemberInfo>),
     Health { commit_us: u64 },
     Done,
+    Lost { session: u64, slot: u64 },
 }
 
 impl Response {
+    /// The id of what is told unasked. No request bears it.
+    pub const UNASKED: u64 = 0;
+
     /// The frame body.
     pub fn encode(&self) -> Bytes {
         let (kind, tail) = parts(self.body.clone());
@@ -117,7 +132,10 @@ impl Response {
     /// [`DecodeError`]. Never panics, whatever `body` holds.
     pub fn decode(body: Bytes) -> Result<Response, DecodeError> {
         let (Head { id, kind }, tail) = wire::decode("response", body)?;
-        if !matches!(kind, Kind::Outcome { .. } | Kind::Answer { .. }) {
+        if !matches!(
+            kind,
+            Kind::Outcome { .. } | Kind::Answer { .. } | Kind::Lost { .. }
+        ) {
             wire::nothing_left("response", &tail)?;
         }
         Ok(Response {
@@ -137,6 +155,11 @@ fn parts(body: ResponseBody) -> (Kind, Bytes) {
             return (Kind::Outcome { slot, stamp_ms }, bytes);
         }
         ResponseBody::Answer { slot, bytes } => return (Kind::Answer { slot }, bytes),
+        ResponseBody::Lost {
+            session,
+            slot,
+            bytes,
+        } => return (Kind::Lost { session, slot }, bytes),
         ResponseBody::Waiting { position } => Kind::Waiting { position },
         ResponseBody::NotLeader { leader } => Kind::NotLeader { leader },
         ResponseBody::Unavailable { reason } => Kind::Unavailable { reason },
@@ -158,6 +181,11 @@ fn whole(kind: Kind, tail: Bytes) -> ResponseBody {
             bytes: tail,
         },
         Kind::Answer { slot } => ResponseBody::Answer { slot, bytes: tail },
+        Kind::Lost { session, slot } => ResponseBody::Lost {
+            session,
+            slot,
+            bytes: tail,
+        },
         Kind::Waiting { position } => ResponseBody::Waiting { position },
         Kind::NotLeader { leader } => ResponseBody::NotLeader { leader },
         Kind::Unavailable { reason } => ResponseBody::Unavailable { reason },

@@ -55,6 +55,13 @@ fn response() -> impl Strategy<Value = Response> {
         prop::collection::vec(member, 0..7).prop_map(ResponseBody::Members),
         any::<u64>().prop_map(|commit_us| ResponseBody::Health { commit_us }),
         Just(ResponseBody::Done),
+        (any::<u64>(), any::<u64>(), bytes()).prop_map(|(session, slot, bytes)| {
+            ResponseBody::Lost {
+                session,
+                slot,
+                bytes,
+            }
+        }),
     ];
     (any::<u64>(), body).prop_map(|(id, body)| Response { id, body })
 }

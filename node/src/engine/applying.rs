@@ -5,6 +5,7 @@ use net::ResponseBody;
 use paxos::{Entry, EntryKind, LeaderStart, MonoTime, Reject, Slot};
 use statemachine::{Applied, At, ClusterTime, Effects, Event, LeftQueueWhy, Settings};
 
+use super::homes::loss;
 use super::requests::{Carried, Key, Placed, Unanswered};
 use super::{Effect, Engine, Note, Origin, Output};
 
@@ -88,8 +89,13 @@ impl Engine {
                 self.requests.give_up((*session, *seq), slot, out);
             }
         }
+        let losses: Vec<_> = effects.events.iter().filter_map(loss).collect();
+        let asked = own.as_ref().and_then(Placed::conn);
         out.events.extend(effects.events);
         self.answer(now, slot, own, moved.counts, effects.replies, out);
+        for (session, refusal) in losses {
+            self.requests.tell_loss(session, refusal, asked, slot, out);
+        }
         self.snapshots.on_applied(slot, &self.machine, &self.clock);
     }
 

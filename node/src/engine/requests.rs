@@ -16,6 +16,7 @@ use net::ResponseBody;
 use paxos::{Ballot, MonoTime, Slot};
 use statemachine::{BeatAnswer, Outcome, Refusal, Reply, ReplyTo, Seq, SessionId, Token};
 
+use super::homes::Homes;
 use super::io::{ConnId, Origin, Output};
 
 /// Attempts of one waiting acquire that one connection keeps open. Whoever waits for long asks again
@@ -68,6 +69,14 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    /// The connection that a single command came by.
+    pub(super) fn conn(&self) -> Option<ConnId> {
+        match &self.carried {
+            Carried::Command { origin, .. } => Some(origin.conn),
+            _ => None,
+        }
+    }
+
     /// The number of attempts, if these are gathered keep-alives.
     pub(super) fn gathered(&self) -> Option<usize> {
         match &self.carried {
@@ -103,6 +112,8 @@ pub(super) struct Requests {
     /// Connections with open requests; the sum of their `open` is `open`.
     connections: BTreeMap<ConnId, Connection>,
     open: usize,
+    /// Whom to tell what a session loses.
+    homes: Homes,
 }
 
 impl Requests {
@@ -132,6 +143,7 @@ impl Requests {
 
     /// Forgets a connection. What it proposed goes its way, with nobody to be told.
     pub(super) fn gone(&mut self, conn: ConnId) {
+        self.homes.gone(conn);
         let Some(connection) = self.connections.remove(&conn) else {
             return;
         };
@@ -227,6 +239,7 @@ impl Requests {
 
     /// Takes out every waiting attempt: leadership is lost, and with it whoever would answer.
     pub(super) fn take_waiting(&mut self) -> Vec<Origin> {
+        self.homes = Homes::default();
         let waiting = std::mem::take(&mut self.waiting);
         for connection in self.connections.values_mut() {
             connection.waits.clear();
@@ -255,6 +268,7 @@ impl Requests {
         for Reply { to, outcome, .. } in replies {
             match to {
                 ReplyTo::Command(session, seq) => {
+                    self.note_holder(own.as_ref(), session, &outcome);
                     let bytes = Bytes::from(outcome.encode());
                     self.push((session, seq), slot, &bytes, out);
                     self.answer_own(&mut own, Key::Command(session, seq), slot, &bytes, out);
@@ -273,6 +287,44 @@ impl Requests {
         own.map(|Own { stamp_ms, carried }| Unanswered { stamp_ms, carried })
     }
 
+    /// Tells a session's connection what it lost in this slot, unless that very connection `asked` for it.
+    pub(super) fn tell_loss(
+        &mut self,
+        session: SessionId,
+        refusal: Refusal,
+        asked: Option<ConnId>,
+        slot: Slot,
+        out: &mut Output,
+    ) {
+        let home = self.homes.of(session);
+        if refusal == Refusal::SessionExpired {
+            self.homes.ended(session);
+        }
+        if let Some(conn) = home.filter(|_| home != asked) {
+            let origin = Origin {
+                conn,
+                request: net::Response::UNASKED,
+            };
+            let bytes = Bytes::from(Outcome::Refused(refusal).encode());
+            let (session, slot) = (session.0, slot.0);
+            out.reply(
+                origin,
+                ResponseBody::Lost {
+                    session,
+                    slot,
+                    bytes,
+                },
+            );
+        }
+    }
+
+    /// Only of a connection that is still there.
+    fn note_home(&mut self, session: SessionId, conn: ConnId) {
+        if self.connections.contains_key(&conn) {
+            self.homes.note(session, conn);
+        }
+    }
+
     /// To everyone attached to a waiting acquire.
     fn push(&mut self, key: (SessionId, Seq), slot: Slot, bytes: &Bytes, out: &mut Output) {
         for Waiter { origin, stamp_ms } in self.waiting.remove(&key).unwrap_or_default() {
@@ -280,6 +332,20 @@ impl Requests {
                 connection.waits.remove(&key);
             }
             self.send(origin, slot, stamp_ms, bytes.clone(), out);
+        }
+    }
+
+    /// What only a holder is told shows where it is; anybody may close a session.
+    fn note_holder(&mut self, own: Option<&Own>, session: SessionId, outcome: &Outcome) {
+        if let Some(Own {
+            carried: Carried::Command { origin, .. },
+            ..
+        }) = own
+            && let Outcome::Granted { .. } | Outcome::Appended { .. } | Outcome::Renewed { .. } =
+                outcome
+        {
+            let conn = origin.conn;
+            self.note_home(session, conn);
         }
     }
 
@@ -333,6 +399,9 @@ impl Requests {
         };
         for (origin, count) in parts {
             let share: Vec<BeatAnswer> = beats.by_ref().take(count).collect();
+            for beat in share.iter().filter(|beat| beat.result.is_ok()) {
+                self.note_home(beat.session, origin.conn);
+            }
             let bytes = Bytes::from(Outcome::Alive { beats: share }.encode());
             self.send(origin, slot, stamp_ms, bytes, out);
         }

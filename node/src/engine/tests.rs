@@ -4,7 +4,8 @@ use bytes::Bytes;
 use net::{Request, RequestBody, ResponseBody};
 use paxos::{ClusterId, DiskId, Identity, Member, Membership, Recovered, WalSeq};
 use statemachine::{
-    Beat, Command, Done, LockMode, Op, Outcome, Query, Refusal, Seq, SessionId, Settings, Token,
+    Beat, Command, Done, LockMode, NotHeldWhy, Op, Outcome, Query, Refusal, Seq, SessionId,
+    Settings, Token,
 };
 
 use super::*;
@@ -121,6 +122,25 @@ impl Sole {
 
     fn command(&mut self, conn: u64, command: &Command) -> u64 {
         self.ask(conn, RequestBody::Command(Bytes::from(command.encode())))
+    }
+
+    /// What was pushed: to which connection, of which session.
+    fn losses(&mut self) -> Vec<(u64, u64, Refusal)> {
+        let effects = std::mem::take(&mut self.out.effects).into_iter();
+        let losses = effects.filter_map(|effect| match effect {
+            Effect::Reply { conn, response } => match response.body {
+                ResponseBody::Lost { session, bytes, .. } => {
+                    assert_eq!(response.id, net::Response::UNASKED);
+                    match Outcome::decode(&bytes).expect("sound") {
+                        Outcome::Refused(refusal) => Some((conn.0, session, refusal)),
+                        other => panic!("no refusal: {other:?}"),
+                    }
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        losses.collect()
     }
 
     fn answers(&mut self) -> Vec<(u64, ResponseBody)> {
@@ -608,4 +628,49 @@ fn time_moves_on_until_all_that_has_ended_is_cleared_away() {
         sole.sync();
     }
     assert!(sole.engine.applied().0 >= before.0 + 5);
+}
+
+/// What a holder loses is pushed to the connection that it was answered by last, and to nobody else; not
+/// to the one that asked for it.
+#[test]
+fn a_forced_release_and_the_end_of_a_session_are_pushed_to_the_holder() {
+    let mut sole = Sole::new(options());
+    let (holder, other) = (sole.open(1), sole.open(2));
+    sole.command(1, &acquire(holder, 1));
+    sole.sync();
+    let token = sole
+        .outcomes()
+        .into_iter()
+        .find_map(|(_, _, outcome)| match outcome {
+            Outcome::Granted { token, .. } => Some(token),
+            _ => None,
+        })
+        .expect("granted");
+    let numbered = |session, seq, op| Command::Session {
+        session,
+        seq: Seq(seq),
+        done: Done::default(),
+        op,
+    };
+    let force = Op::ForceRelease {
+        lock: "l".into(),
+        token,
+        reason: "maintenance".into(),
+    };
+    sole.command(2, &numbered(other, 1, force));
+    sole.sync();
+    let why = NotHeldWhy::Forced {
+        reason: "maintenance".into(),
+    };
+    let lock = "l".to_owned();
+    let expected = Refusal::NotHeld { lock, token, why };
+    assert_eq!(sole.losses(), [(1, holder.0, expected)]);
+    // Closed from another connection.
+    sole.command(2, &numbered(holder, 9, Op::Close));
+    sole.sync();
+    assert_eq!(sole.losses(), [(1, holder.0, Refusal::SessionExpired)]);
+    // And by its own: it is answered, and that is all.
+    sole.command(2, &numbered(other, 2, Op::Close));
+    sole.sync();
+    assert_eq!(sole.losses(), []);
 }

@@ -241,6 +241,9 @@ impl Client {
     /// An answer to an attempt.
     pub(crate) fn on_response(&mut self, now: i64, request: u64, body: ResponseBody) {
         self.expire_belief(now);
+        if let ResponseBody::Lost { session, bytes, .. } = &body {
+            return self.on_loss(now, *session, bytes);
+        }
         let Some(&(id, sent_at)) = self.attempts.get(&request) else {
             return;
         };

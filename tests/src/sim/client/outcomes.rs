@@ -101,20 +101,32 @@ impl Client {
             (Op::Append { .. }, outcome) => self.on_appended(now, id, outcome),
             (Op::Renew { .. }, Outcome::Renewed { deadline }) => self.told(now, deadline.0),
             (Op::Release { token, .. }, outcome) if self.holds(token) => {
-                let applied = matches!(outcome, Outcome::Released { .. });
-                self.end(
-                    now,
-                    if applied {
-                        Fate::Applied
-                    } else {
-                        Fate::Discarded
-                    },
-                );
+                let fate = match outcome {
+                    Outcome::Released { .. } => Fate::Applied,
+                    Outcome::Refused(Refusal::NotHeld { .. }) => Fate::Discarded,
+                    // Said of this attempt alone, or of nothing any more.
+                    _ => Fate::Unknown,
+                };
+                self.end(now, fate);
             }
             (Op::Abort { token, .. }, _) if self.holds(token) => self.end(now, Fate::Discarded),
             (Op::Close, Outcome::Closed) => {
                 self.session = None;
                 self.abandon(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the service told unasked.
+    pub(super) fn on_loss(&mut self, now: i64, session: u64, bytes: &[u8]) {
+        if self.session.as_ref().is_none_or(|it| it.id.0 != session) {
+            return;
+        }
+        match Outcome::decode(bytes).expect("the service encodes it") {
+            Outcome::Refused(Refusal::SessionExpired) => self.lose_session(now),
+            Outcome::Refused(Refusal::NotHeld { token, .. }) if self.holds(token) => {
+                self.stop_believing();
             }
             _ => {}
         }

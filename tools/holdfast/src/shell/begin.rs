@@ -186,9 +186,7 @@ impl Shell {
         let name = name.unwrap_or_else(|| self.context.name.clone());
         let raw = Session::open(&self.context.link, ttl.or(self.ttl), &name, timeout).await?;
         let session = self.sessions.put(session, raw);
-        if self.events {
-            tokio::task::spawn_local(self.clone().tell_losses(session.clone()));
-        }
+        tokio::task::spawn_local(self.clone().tell_losses(session.clone()));
         Ok(session)
     }
 
@@ -246,12 +244,16 @@ impl Shell {
         }
     }
 
-    /// Says which locks of a session are lost, until it is dropped.
+    /// Says which locks of a session are lost, until it is dropped: as an event if these are wanted, else in words
+    /// beside the answers.
     async fn tell_losses(self: Rc<Self>, session: Rc<ShellSession>) {
         let mut notices = session.raw.notices();
         loop {
             match notices.recv().await {
                 Ok(Notice::Lost { lock, token, why }) => {
+                    if !self.events {
+                        eprintln!("holdfast: lock {lock} was lost: {why}");
+                    }
                     let id = session.granted_to(token).unwrap_or(Id::NONE);
                     let lost = json!({"lock": lock, "token": token.0, "code": code_of(&why)});
                     self.event(&id, "lost", &fields(lost)).await;

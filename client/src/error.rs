@@ -97,7 +97,9 @@ pub struct UnknownCall {
 }
 
 impl UnknownCall {
-    /// Asks again what came of it, under the call's own number, so that it is done at most once.
+    /// Asks again what came of it, under the call's own number, so that it is done at most once. Of a
+    /// release whose session has ended, it asks by the token, and hears that it was done or never will
+    /// be, as long as the service remembers how the grant ended (the last 65,536 of all).
     ///
     /// # Errors
     ///

@@ -114,7 +114,7 @@ impl Guard {
     /// # Errors
     ///
     /// [`Error`]; refused as `not_held` if the lock was lost: then nothing was applied, ever. After
-    /// [`Error::Unknown`] its `settle` asks again while the lease lasts. After any other error, and if
+    /// [`Error::Unknown`] its `settle` asks again, also after the lease and the session have ended. After any other error, and if
     /// the future is dropped before the service has the release, the section is discarded.
     pub async fn release(mut self) -> Result<Receipt, Error> {
         self.appends_answered().await;

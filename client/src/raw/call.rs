@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use net::RequestBody;
-use statemachine::{ClusterTime, Op, Outcome, Refusal, Seq, Slot};
+use statemachine::{
+    ClusterTime, Command, Fate, NotHeldWhy, Op, Outcome, Refusal, Seq, Slot, Token,
+};
 use tokio::sync::watch;
 
 use crate::Error;
@@ -225,7 +227,7 @@ impl Inner {
             let doubt = exchange.perhaps_done();
             match meaning(&reply.outcome, doubt) {
                 Meaning::Answer => return self.finish(reply, mail.sent),
-                Meaning::Nothing => return self.doubt(&reply.outcome),
+                Meaning::Nothing => return self.doubt(&reply.outcome, left).await,
                 Meaning::OutOfOrder => {}
             }
             // Nothing is remembered of it, so that the same number may be sent again.
@@ -266,16 +268,56 @@ impl Inner {
     }
 
     /// The service cannot say what became of an earlier attempt.
-    fn doubt(&self, outcome: &Outcome) -> Result<Reply, Failure> {
+    async fn doubt(&self, outcome: &Outcome, timeout: Duration) -> Result<Reply, Failure> {
         let Outcome::Refused(refusal) = outcome else {
             unreachable!("only refusals say nothing of earlier attempts");
         };
         if *refusal == Refusal::SessionExpired {
             self.session.expired();
+            if let Op::Release { lock, token, .. } = &self.op {
+                return self.by_token(lock, *token, timeout).await;
+            }
         }
         Err(Failure::Unknown(format!(
             "an attempt was sent and not answered, and a later one was refused: {refusal}"
         )))
+    }
+
+    /// The session is gone, and with it the answer to the release. How the grant ended is remembered for
+    /// longer.
+    async fn by_token(
+        &self,
+        lock: &str,
+        token: Token,
+        timeout: Duration,
+    ) -> Result<Reply, Failure> {
+        let (lock, unknown) = (lock.to_owned(), |why: String| Err(Failure::Unknown(why)));
+        let command = Command::Settle {
+            lock: lock.clone(),
+            token,
+        };
+        let pace = Pace::of(self.session.ttl());
+        let bytes = command.encode().into();
+        let (reply, sent, _) = match ask_once(&self.session.link, pace, bytes, timeout).await {
+            Ok(answer) => answer,
+            Err(error) => return unknown(format!("how the grant ended is not answered: {error}")),
+        };
+        let outcome = match reply.outcome {
+            Outcome::Settled {
+                fate: Fate::Done { slot, lengths },
+            } => Outcome::Released {
+                slot,
+                lengths: lengths.unwrap_or_default(),
+            },
+            Outcome::Settled { fate: Fate::Never } => Outcome::Refused(Refusal::NotHeld {
+                lock,
+                token,
+                why: NotHeldWhy::Unknown,
+            }),
+            _ => return unknown("the service no longer remembers how the grant ended".to_owned()),
+        };
+        let slot = reply.slot;
+        self.finish(Reply { slot, outcome }, sent)
     }
 
     fn body(&self) -> RequestBody {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use client::{Error, LostWhy};
 use net::ResponseBody;
-use statemachine::{Op, Outcome, Refusal, Token};
+use statemachine::{Command, Fate, Op, Outcome, Refusal, Token};
 
 use crate::scripted::{Ask, Replica, SOON, connect, connect_with, session};
 
@@ -59,6 +59,36 @@ async fn a_release_that_may_have_landed_is_never_refused() {
         one.ask().await.refused(refusal);
         let error = release.await.expect("runs").expect_err("nobody knows");
         assert_eq!((error.code(), error.rc()), ("unknown", 6));
+    }
+}
+
+/// Nor refused because its session has ended since: how the grant ended decides. Of one that is settled long
+/// after, only the file lengths may be gone.
+#[tokio::test]
+async fn a_release_whose_session_expired_is_settled_by_its_token() {
+    let slot = statemachine::Slot(9);
+    let lengths = Some(vec![("file_0".to_owned(), 3)]);
+    let fates = [
+        (Fate::Done { slot, lengths }, Ok(9)),
+        (Fate::Never, Err("not_held")),
+        (Fate::Unknown, Err("unknown")),
+    ];
+    for (fate, expected) in fates {
+        let mut one = Replica::start(1).await;
+        let client = connect(&[&one]).await;
+        let guard = held(&mut one, &client).await;
+        let release = tokio::spawn(guard.release());
+        one.ask().await;
+        one.cut();
+        one.ask().await.refused(Refusal::SessionExpired);
+        let ask = one.ask().await;
+        let lock = "a".to_owned();
+        let token = Token(5);
+        assert_eq!(ask.command(), Command::Settle { lock, token });
+        ask.outcome(Outcome::Settled { fate });
+        let answer = release.await.expect("runs");
+        let found = answer.map(|receipt| receipt.slot);
+        assert_eq!(found.map_err(|error| error.code()), expected);
     }
 }
 

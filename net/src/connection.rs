@@ -23,6 +23,8 @@ pub use sender::{FrameSender, SendError};
 
 use std::time::Duration;
 
+pub use crate::queue::Queued;
+
 /// Bounds of one connection.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -30,6 +32,8 @@ pub struct Options {
     pub handshake: Duration,
     /// Bytes that may wait to be written. Default 64 MiB.
     pub queue_bytes: usize,
+    /// Counts the bytes that wait on all connections with this same gauge. Default: one of its own.
+    pub queued: Queued,
 }
 
 impl Default for Options {
@@ -37,6 +41,7 @@ impl Default for Options {
         Options {
             handshake: Duration::from_secs(3),
             queue_bytes: 64 << 20,
+            queued: Queued::default(),
         }
     }
 }

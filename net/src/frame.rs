@@ -18,6 +18,9 @@ use tokio_util::codec::{Decoder, Encoder};
 
 /// The largest value of a frame's length field, in bytes: checksum and body.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The largest value of the length field of the first frame each way. A greeting names replicas and
+/// addresses; whoever has not greeted must not make us keep megabytes for it.
+pub const FIRST_FRAME_BYTES_MAX: usize = 64 << 10;
 /// The longest body in bytes.
 pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX - CHECKSUM_BYTES;
 /// Length and checksum.
@@ -41,6 +44,12 @@ pub enum FrameError {
     /// The length field is above [`FRAME_BYTES_MAX`] or below the checksum's own four bytes.
     #[error("frame of {found} bytes, expected 4 to {FRAME_BYTES_MAX}")]
     Length {
+        /// The length field.
+        found: usize,
+    },
+    /// The other side has not greeted yet and announces more than a greeting can be.
+    #[error("frame of {found} bytes before the greeting; the limit is {FIRST_FRAME_BYTES_MAX}")]
+    BeforeGreeting {
         /// The length field.
         found: usize,
     },
@@ -156,6 +165,12 @@ impl Encoder<Bytes> for FrameCodec {
         out.put_slice(sealed.body());
         Ok(())
     }
+}
+
+/// The length field, once it is there.
+pub(crate) fn length_of(source: &[u8]) -> Option<usize> {
+    let length = source.first_chunk::<LENGTH_BYTES>()?;
+    Some(u32::from_le_bytes(*length) as usize)
 }
 
 /// Length and checksum fields, or nothing as long as they have not arrived. The length is checked

@@ -57,6 +57,7 @@ impl MeshOptions {
             connection: Options {
                 handshake: Duration::from_secs(1),
                 queue_bytes: 16 << 20,
+                ..Options::default()
             },
             redial_floor: Duration::from_millis(20),
             redial_ceiling: Duration::from_millis(500),

@@ -11,6 +11,8 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -22,6 +24,17 @@ const COPIED_BODY_BYTES_MAX: usize = 2048;
 /// Slices in one write. Far below Linux's limit of 1,024.
 const SLICES_MAX: usize = 64;
 
+/// Bytes that wait to be written on any number of connections together. Clones are the same gauge.
+#[derive(Clone, Debug, Default)]
+pub struct Queued(Arc<AtomicUsize>);
+
+impl Queued {
+    /// Bytes that wait now.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Frames not yet handed to the kernel.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
@@ -32,15 +45,18 @@ pub(crate) struct WriteQueue {
     /// Bytes in `chunks` and `tail`.
     bytes: usize,
     bytes_max: usize,
+    /// Counts `bytes`, too.
+    queued: Queued,
 }
 
 impl WriteQueue {
-    pub(crate) fn new(bytes_max: usize) -> WriteQueue {
+    pub(crate) fn new(bytes_max: usize, queued: Queued) -> WriteQueue {
         WriteQueue {
             chunks: VecDeque::new(),
             tail: BytesMut::new(),
             bytes: 0,
             bytes_max,
+            queued,
         }
     }
 
@@ -51,6 +67,9 @@ impl WriteQueue {
             return false;
         }
         self.bytes += frame.wire_bytes();
+        self.queued
+            .0
+            .fetch_add(frame.wire_bytes(), Ordering::Relaxed);
         self.tail.put_slice(frame.header());
         if frame.body().len() <= COPIED_BODY_BYTES_MAX {
             self.tail.put_slice(frame.body());
@@ -93,6 +112,7 @@ impl WriteQueue {
             self.bytes
         );
         self.bytes -= written;
+        self.queued.0.fetch_sub(written, Ordering::Relaxed);
         while let Some(front) = self.chunks.front_mut() {
             if written < front.len() {
                 front.advance(written);
@@ -102,6 +122,12 @@ impl WriteQueue {
             self.chunks.pop_front();
         }
         self.tail.advance(written);
+    }
+}
+
+impl Drop for WriteQueue {
+    fn drop(&mut self) {
+        self.queued.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -118,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_and_an_empty_one_takes_anything() {
-        let mut queue = WriteQueue::new(100);
+        let queued = Queued::default();
+        let mut queue = WriteQueue::new(100, queued.clone());
         assert!(queue.push(&sealed(5000, 1)));
         assert!(!queue.push(&sealed(1, 2)));
         while queue.bytes() > 0 {
@@ -132,6 +159,9 @@ mod tests {
             "68 + 32 bytes are the bound itself"
         );
         assert!(!queue.push(&sealed(0, 5)));
+        assert_eq!(queued.bytes(), queue.bytes());
+        drop(queue);
+        assert_eq!(queued.bytes(), 0);
     }
 
     proptest! {
@@ -141,7 +171,7 @@ mod tests {
             lengths in prop::collection::vec(prop_oneof![0usize..64, 2000usize..2100, 4000usize..9000], 1..80),
             takes in prop::collection::vec(1usize..5000, 1..50),
         ) {
-            let mut queue = WriteQueue::new(usize::MAX);
+            let mut queue = WriteQueue::new(usize::MAX, Queued::default());
             for (i, &length) in lengths.iter().enumerate() {
                 prop_assert!(queue.push(&sealed(length, i as u8)));
             }

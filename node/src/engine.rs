@@ -7,6 +7,8 @@
 //!     Engine::handle ... Engine::finish
 //!        |  requests   who asked, and which entry of the log answers it
 //!        |  gather     keep-alives of many sessions as one entry
+//!        |  lanes      which command of a batch goes first, and which has room
+//!        |  room       space promised to large commands before their bytes are sent
 //!        |  reads      linearizable reads, one round for all of a batch
 //!        |  backlog    chosen entries that wait for disk space
 //!        |  timekeeper moves time on when a deadline is reached and nothing else does
@@ -27,11 +29,13 @@ mod gather;
 mod homes;
 mod intake;
 mod io;
+mod lanes;
 mod options;
 mod readiness;
 mod reads;
 mod reports;
 mod requests;
+mod room;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -52,8 +56,10 @@ pub use snapshots::{PayloadError, SnapshotJob};
 
 use backlog::Backlog;
 use gather::Gather;
+use lanes::{Arranged, Lanes};
 use reads::Reads;
 use requests::{Carried, Requests};
+use room::{Pacing, Room};
 use snapshots::Snapshots;
 
 /// A replica. See the module.
@@ -77,9 +83,10 @@ pub struct Engine {
     /// When the next deadline will be reached, if this replica is to see to that.
     time_due: Option<MonoTime>,
     snapshots: Snapshots,
-    /// Proposals of this batch, and their bytes.
-    batch: Vec<Proposal>,
-    batch_bytes: usize,
+    /// Proposals of this batch.
+    batch: Lanes,
+    room: Room,
+    pacing: Pacing,
     /// Whoever asked for a transfer of leadership, and until when it may take.
     transfers: Vec<(Origin, MonoTime)>,
     files_blocked: bool,
@@ -119,8 +126,9 @@ impl Engine {
             requests: Requests::default(),
             reads: Reads::default(),
             time_due: None,
-            batch: Vec::new(),
-            batch_bytes: 0,
+            batch: Lanes::default(),
+            room: Room::default(),
+            pacing: Pacing::new(now),
             transfers: Vec::new(),
             files_blocked: false,
             disk_low: false,
@@ -160,8 +168,9 @@ impl Engine {
             }
             Input::Client { conn, request } => self.on_client(now, conn, request, out),
             Input::ClientGone { conn } => {
+                // Its keep-alives still count: their sessions were alive when they sent them.
                 self.requests.gone(conn);
-                self.gather.gone(conn);
+                self.room.gone(conn);
             }
             Input::Durable { seq } => self.step(now, paxos::Input::WalDurable { seq }, out),
             Input::LogLoaded { to, first, entries } if to == self.id() => {
@@ -199,8 +208,9 @@ impl Engine {
             self.keep_time(now.mono);
         }
         if !self.batch.is_empty() {
-            let proposals = std::mem::take(&mut self.batch);
-            self.batch_bytes = 0;
+            let space = self.space();
+            let Arranged { proposals, refused } = self.batch.arrange(space);
+            self.refuse(now.mono, refused, out);
             self.step(
                 now,
                 paxos::Input::Propose {
@@ -210,6 +220,7 @@ impl Engine {
                 out,
             );
         }
+        self.give_room(now.mono, out);
         if let Some(id) = self.reads.ask() {
             self.step(now, paxos::Input::Read { id }, out);
         }
@@ -221,7 +232,7 @@ impl Engine {
     /// When [`Input::Tick`] is due at the latest; to be asked anew after each batch.
     pub fn next_wake(&self) -> MonoTime {
         let transfer = self.transfers.iter().map(|&(_, until)| until).min();
-        [self.time_due, transfer, self.gather.due()]
+        [self.time_due, transfer, self.gather.due(), self.room.due()]
             .into_iter()
             .flatten()
             .fold(self.core.next_wake(), MonoTime::min)
@@ -350,14 +361,11 @@ impl Engine {
         if rules < self.options.settings.rules {
             let payload = Bytes::from(self.options.settings.encode());
             let id = self.requests.propose(Carried::Own);
-            self.batch.insert(
-                0,
-                Proposal {
-                    id,
-                    kind: EntryKind::Settings,
-                    payload,
-                },
-            );
+            self.batch.push_first(Proposal {
+                id,
+                kind: EntryKind::Settings,
+                payload,
+            });
             out.notes.push(Note::SettingsProposed);
         }
     }
@@ -368,20 +376,19 @@ impl Engine {
         self.time_due = None;
         for origin in self.requests.take_waiting() {
             let reason = "leadership was lost while the acquire waited; ask again".to_owned();
-            self.finish_request(origin, ResponseBody::Unknown { reason }, out);
+            out.reply(origin, ResponseBody::Unknown { reason });
         }
         let gathered = self.gather.take_all();
         let reads = self.reads.take_batch().into_iter().map(|read| read.origin);
-        let batch: Vec<_> = self.batch.drain(..).map(|proposal| proposal.id).collect();
-        let proposed = batch
-            .into_iter()
-            .filter_map(|id| self.requests.take_rejected(id));
+        let room = self.room.take_all();
+        let batch = self.batch.take_all().into_iter();
+        let proposed = batch.filter_map(|proposal| self.requests.take_rejected(proposal.id));
         let origins: Vec<Origin> = proposed
             .flat_map(|carried| carried.origins())
             .chain(gathered)
             .chain(reads)
+            .chain(room)
             .collect();
-        self.batch_bytes = 0;
         for origin in origins {
             self.finish_request(origin, self.not_leader(), out);
         }

@@ -3,29 +3,36 @@
 //!
 //! They are read-only and small. Nobody here can hold the replica up: there is a limit on
 //! connections, each of which lives for a while only, and a question to the reactor is one event.
+//! Nobody can keep others out either: when there are too many connections, the oldest that has said
+//! nothing is closed, else the oldest.
+//!
+//! A browser can be led to a private address under a foreign name (DNS rebinding), and then shows the
+//! pages to that name's owner. So only names that are this replica's own are answered ([`Hosts`]).
 
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use paxos::PeerStatus;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+use crate::config::ServeConfig;
 use crate::metrics::Metrics;
 use crate::server::desk::{Desk, Phase, Report};
 
-/// Connections at once; further ones wait in the kernel's queue.
+/// Connections at once; one more closes another.
 const CONNECTIONS_MAX: usize = 64;
 /// A connection, however busy or idle, ends after this long.
 const CONNECTION_LIFE: Duration = Duration::from_secs(30);
@@ -39,13 +46,68 @@ pub struct Pages {
     pub desk: Desk,
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// Under which names they are given out.
+    pub hosts: Arc<Hosts>,
+}
+
+/// The names by which the pages may be asked for: any address, since a foreign name is never one;
+/// `localhost`; the names in `--listen-http`, `--listen-client` and `--advertise-client`; and
+/// those of `--http-hosts`.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(BTreeSet<String>);
+
+impl Hosts {
+    /// The names of a replica.
+    pub fn new(config: &ServeConfig) -> Hosts {
+        let addresses = [&config.listen_http, &config.listen_client];
+        let addresses = addresses.into_iter().chain(&config.advertise_client);
+        let own = addresses.map(|address| without_port(address).to_ascii_lowercase());
+        Hosts(own.chain(config.http_hosts.iter().cloned()).collect())
+    }
+
+    /// Whether a request whose `Host` header says this is answered.
+    fn knows(&self, host: &str) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        let name = name.trim_end_matches('.');
+        bare.parse::<IpAddr>().is_ok()
+            || name == "localhost"
+            || name.ends_with(".localhost")
+            || self.0.contains(name)
+    }
+}
+
+/// `host:port` or `host` without the port; `[::1]:80` keeps its brackets.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port))
+            if port.bytes().all(|it| it.is_ascii_digit()) && !name.ends_with(':') =>
+        {
+            name
+        }
+        _ => host,
+    }
+}
+
+async fn only_own_names(State(pages): State<Pages>, request: Request, next: Next) -> Response {
+    let in_line = request.uri().host();
+    let header = request.headers().get(header::HOST);
+    let host = in_line.or_else(|| header.and_then(|host| host.to_str().ok()));
+    match host {
+        Some(host) if !pages.hosts.knows(host) => plain(
+            StatusCode::MISDIRECTED_REQUEST,
+            "unknown host name; start the replica with --http-hosts to allow it\n",
+        ),
+        // Without a name, as in HTTP/1.0, no browser asks.
+        _ => next.run(request).await,
+    }
 }
 
 /// Serves the pages until the runtime ends.
 pub async fn run(listener: TcpListener, pages: Pages) {
     let listener = Bounded {
         listener,
-        permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        open: Arc::default(),
     };
     if let Err(error) = axum::serve(listener, router(pages)).await {
         tracing::error!(%error, "the HTTP port has stopped");
@@ -59,6 +121,7 @@ fn router(pages: Pages) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .layer(from_fn_with_state(pages.clone(), only_own_names))
         .with_state(pages)
 }
 
@@ -105,10 +168,13 @@ async fn not_ready(pages: &Pages) -> Option<String> {
         Phase::Stopping => return Some("stopping".into()),
         Phase::Serving => {}
     }
-    match pages.desk.report(false).await {
-        Some(report) => report.not_ready,
-        None => Some("the replica does not answer".into()),
-    }
+    let Some(report) = pages.desk.report(false).await else {
+        return Some("the replica does not answer".into());
+    };
+    // A follower sends its clients to the leader, so that only the leader's reasons count.
+    let leads = report.status.role == "leader";
+    let refuses = report.refuses_work.filter(|_| leads);
+    report.not_ready.or(refuses)
 }
 
 async fn status(State(pages): State<Pages>) -> Response {
@@ -162,6 +228,7 @@ fn status_json(report: &Report, phase: &Phase) -> serde_json::Value {
         "files_checked": s.files_checked, "version": s.version,
         "peers": peers, "fell_behind": behind,
         "disk_low": report.log.low_space, "oldest_unsynced_us": report.log.oldest_unsynced_us,
+        "refuses_work": report.refuses_work,
         "connections": report.load.connections, "effects_waiting": report.load.effects_waiting,
     })
 }
@@ -216,10 +283,10 @@ fn plain(code: StatusCode, text: impl Into<String>) -> Response {
         .into_response()
 }
 
-/// Accepts so many connections at once and gives each its time.
+/// Accepts connections, gives each its time, and closes one when there are too many.
 struct Bounded {
     listener: TcpListener,
-    permits: Arc<Semaphore>,
+    open: Arc<Open>,
 }
 
 impl axum::serve::Listener for Bounded {
@@ -227,24 +294,16 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Mortal, SocketAddr) {
-        let permit = self
-            .permits
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let end = Box::pin(tokio::time::sleep(CONNECTION_LIFE));
-                    return (
-                        Mortal {
-                            stream,
-                            end,
-                            _permit: permit,
-                        },
-                        from,
-                    );
+                    let connection = Mortal {
+                        stream,
+                        end: Box::pin(tokio::time::sleep(CONNECTION_LIFE)),
+                        number: self.open.begin(),
+                        open: self.open.clone(),
+                    };
+                    return (connection, from);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept HTTP connections");
@@ -259,19 +318,90 @@ impl axum::serve::Listener for Bounded {
     }
 }
 
-/// A connection that ends when its time is over, whatever the other side does.
+/// The open connections by the order in which they came.
+#[derive(Debug, Default)]
+struct Open(Mutex<Connections>);
+
+#[derive(Debug, Default)]
+struct Connections {
+    last: u64,
+    by_number: BTreeMap<u64, Connection>,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    /// Whether anything has come from the other side.
+    spoke: bool,
+    /// Whether it is to end to make room.
+    over: bool,
+    waker: Option<Waker>,
+}
+
+impl Open {
+    /// Enters a connection; another one ends if there are too many.
+    fn begin(&self) -> u64 {
+        let mut open = self.lock();
+        open.last += 1;
+        let number = open.last;
+        open.by_number.insert(number, Connection::default());
+        let living = || open.by_number.iter().filter(|(_, it)| !it.over);
+        if living().count() > CONNECTIONS_MAX {
+            let silent = living().find(|(_, it)| !it.spoke);
+            let oldest = silent
+                .or_else(|| living().next())
+                .map(|(number, _)| *number);
+            if let Some(connection) = oldest.and_then(|it| open.by_number.get_mut(&it)) {
+                connection.over = true;
+                if let Some(waker) = connection.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+        number
+    }
+
+    /// Whether a connection is to end; if not, `context` is woken when it is.
+    fn is_over(&self, number: u64, context: &Context<'_>) -> bool {
+        let mut open = self.lock();
+        let Some(connection) = open.by_number.get_mut(&number) else {
+            return true;
+        };
+        connection.waker = Some(context.waker().clone());
+        connection.over
+    }
+
+    fn spoke(&self, number: u64) {
+        if let Some(connection) = self.lock().by_number.get_mut(&number) {
+            connection.spoke = true;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that ends when its time is over or its place is needed, whatever the other side does.
 struct Mortal {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
+    number: u64,
+    open: Arc<Open>,
 }
 
 impl Mortal {
     fn check(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
-        match self.end.as_mut().poll(context) {
-            Poll::Ready(()) => Err(std::io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
+        let time_is_up = self.end.as_mut().poll(context).is_ready();
+        if time_is_up || self.open.is_over(self.number, context) {
+            return Err(std::io::ErrorKind::TimedOut.into());
         }
+        Ok(())
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.open.lock().by_number.remove(&self.number);
     }
 }
 
@@ -282,7 +412,12 @@ impl AsyncRead for Mortal {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         self.check(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.open.spoke(self.number);
+        }
+        read
     }
 }
 
@@ -309,5 +444,35 @@ impl AsyncWrite for Mortal {
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_host_names_are_not_known() {
+        let hosts = Hosts(BTreeSet::from(["node1.example".to_owned()]));
+        for host in [
+            "127.0.0.1:7421",
+            "10.0.0.7",
+            "[::1]:7421",
+            "[::1]",
+            "localhost:7421",
+            "LOCALHOST",
+            "node1.example:80",
+            "Node1.example.",
+        ] {
+            assert!(hosts.knows(host), "{host}");
+        }
+        for host in [
+            "attacker.example",
+            "attacker.example:7421",
+            "",
+            "127.0.0.1.attacker.example",
+        ] {
+            assert!(!hosts.knows(host), "{host}");
+        }
     }
 }

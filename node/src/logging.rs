@@ -2,13 +2,18 @@
 //!
 //! Whoever reads standard error may be slow or stuck, and a replica must not wait for it: lines go
 //! through a bounded queue, and those that do not fit are counted and reported once there is room.
+//!
+//! What a line quotes may come from anybody. Line ends and escape sequences in it are written out, so that
+//! nobody forges a line or speaks to the terminal of whoever reads the log.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use statemachine::Printable;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -97,7 +102,7 @@ struct Lines {
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.queue.try_send(Item::Line(line.to_vec())) {
+        match self.queue.try_send(Item::Line(one_line(line))) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -111,10 +116,48 @@ impl Write for Lines {
     }
 }
 
+/// The line with everything escaped that is not to be shown as it is, but for the end of the line and the
+/// colours that are put in for a terminal.
+fn one_line(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.strip_suffix('\n').unwrap_or(&text);
+    while let Some(at) = rest.find("\u{1b}[") {
+        let (plain, escape) = rest.split_at(at);
+        let _ = write!(out, "{}", Printable(plain));
+        let digits = |c: char| c.is_ascii_digit() || c == ';';
+        let inside = escape[2..].trim_start_matches(digits);
+        let colour = escape.len() - inside.len() + 1;
+        if inside.starts_with('m') {
+            out.push_str(&escape[..colour]);
+            rest = &escape[colour..];
+        } else {
+            out.push_str("\\u{1b}[");
+            rest = &escape[2..];
+        }
+    }
+    let _ = writeln!(out, "{}", Printable(rest));
+    out.into_bytes()
+}
+
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Lines;
 
     fn make_writer(&'a self) -> Lines {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_name_forges_no_line() {
+        let line = "\u{1b}[32m INFO\u{1b}[0m file=a\n ERROR all is lost\u{1b}[2J\u{9b}1A\n";
+        assert_eq!(
+            String::from_utf8(one_line(line.as_bytes())).expect("text"),
+            "\u{1b}[32m INFO\u{1b}[0m file=a\\n ERROR all is lost\\u{1b}[2J\\u{9b}1A\n"
+        );
     }
 }

@@ -203,6 +203,14 @@ impl Core {
         }
     }
 
+    /// Bytes of entries that a leader may still propose before [`Config::unchosen_bytes_max`] is reached.
+    #[must_use]
+    pub fn room_bytes(&self) -> usize {
+        self.config
+            .unchosen_bytes_max
+            .saturating_sub(self.log.unchosen_bytes())
+    }
+
     /// The local log, read from disk, gives the chosen value of every slot up to here. Above, a
     /// slot may be chosen by the others' disks while the own one still holds an older value: who
     /// reads the log to apply or to serve must stop here.

@@ -74,6 +74,7 @@ mod lock;
 mod machine;
 mod name;
 mod outcome;
+mod printable;
 mod query;
 mod queue;
 mod refusal;
@@ -91,6 +92,7 @@ pub use id::{ClusterTime, FileId, Seq, SessionId, Slot, Token};
 pub use machine::{Applied, At, Machine};
 pub use name::{NAME_BYTES_MAX, file_name_fault, lock_name_fault};
 pub use outcome::{BeatAnswer, BeatState, Fate, LockBeat, Outcome, SessionExpired};
+pub use printable::Printable;
 pub use query::{
     Answer, FileFact, HolderFact, LockLine, LockStatus, PAGE_MAX, Page, Query, READ_BYTES_MAX,
     SessionFact, WaiterFact,

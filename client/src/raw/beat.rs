@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::future::join_all;
 use statemachine::{Beat, Command, Outcome, Refusal, Token};
 use tokio::sync::watch;
 
@@ -16,6 +17,11 @@ use crate::raw::session::Inner;
 
 /// After a beat that found nobody.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of leases in one request. The service takes up to 3 MiB and gathers up to 1 MiB into one entry;
+/// smaller ones share their way with other commands more evenly.
+const LEASES_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a lease beside its lock's name.
+const LEASE_BYTES: usize = 16;
 
 /// Keeps a session alive until it ends or nobody has it any more.
 pub(crate) async fn run(session: Weak<Inner>, mut changed: watch::Receiver<()>) {
@@ -73,24 +79,35 @@ fn beat(session: &Weak<Inner>) -> Option<impl Future<Output = Result<(), Error>>
         strong.link.clone(),
         strong.ttl().max(Duration::from_secs(1)),
     );
-    let (command, pace) = (command(&strong), pace(&strong));
+    let (commands, pace) = (commands(&strong), pace(&strong));
     let session = session.clone();
     Some(async move {
-        let (reply, sent, stamp) = ask_once(&link, pace, command.encode().into(), timeout).await?;
-        let Some(strong) = session.upgrade() else {
-            return Ok(());
-        };
-        strong.heard(sent, stamp);
-        answered(&strong, &reply.outcome, sent)
+        let asked = commands.into_iter().map(|command| {
+            let (link, session) = (&link, &session);
+            async move {
+                let command = command.encode().into();
+                let (reply, sent, stamp) = ask_once(link, pace, command, timeout).await?;
+                let Some(strong) = session.upgrade() else {
+                    return Ok(());
+                };
+                strong.heard(sent, stamp);
+                answered(&strong, &reply.outcome, sent)
+            }
+        });
+        join_all(asked).await.into_iter().collect()
     })
 }
 
 /// Sends a beat now.
 pub(crate) async fn send(session: &Arc<Inner>, timeout: Duration) -> Result<(), Error> {
-    let (command, pace) = (command(session).encode().into(), pace(session));
-    let (reply, sent, stamp) = ask_once(&session.link, pace, command, timeout).await?;
-    session.heard(sent, stamp);
-    answered(session, &reply.outcome, sent)
+    let pace = pace(session);
+    let asked = commands(session).into_iter().map(|command| async move {
+        let command = command.encode().into();
+        let (reply, sent, stamp) = ask_once(&session.link, pace, command, timeout).await?;
+        session.heard(sent, stamp);
+        answered(session, &reply.outcome, sent)
+    });
+    join_all(asked).await.into_iter().collect()
 }
 
 /// By the shortest term that the beat renews.
@@ -100,17 +117,33 @@ fn pace(session: &Inner) -> Pace {
     Pace::of(leases.fold(session.ttl(), Duration::min))
 }
 
-fn command(session: &Inner) -> Command {
+/// One keep-alive as a rule; several if the session renews more leases than fit into one request.
+fn commands(session: &Inner) -> Vec<Command> {
     let renewed = session.holds().into_iter().filter(|hold| hold.renews());
-    let tokens: Vec<(String, Token)> = renewed
-        .map(|hold| (hold.lock().to_owned(), hold.token()))
-        .collect();
-    Command::KeepAlive {
+    let tokens = renewed.map(|hold| (hold.lock().to_owned(), hold.token()));
+    let beat = |tokens| Command::KeepAlive {
         beats: vec![Beat {
             session: session.id(),
             tokens,
         }],
+    };
+    in_parts(tokens).into_iter().map(beat).collect()
+}
+
+/// At least one part, none with more bytes than [`LEASES_BYTES_MAX`].
+fn in_parts(leases: impl Iterator<Item = (String, Token)>) -> Vec<Vec<(String, Token)>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for lease in leases {
+        let more = LEASE_BYTES + lease.0.len();
+        if bytes + more > LEASES_BYTES_MAX {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        parts.last_mut().expect("there is one").push(lease);
     }
+    parts
 }
 
 fn answered(session: &Inner, outcome: &Outcome, sent: BootTime) -> Result<(), Error> {
@@ -166,4 +199,30 @@ fn next_deadline(session: &Inner) -> Option<BootTime> {
         }
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many locks a session holds, no request is too long for the service, and each lease is
+    /// renewed once.
+    #[test]
+    fn many_leases_go_in_several_requests() {
+        let leases = |count: u64| (0..count).map(|n| (format!("{n:0>200}"), Token(n)));
+        assert_eq!(in_parts(leases(0)), [vec![]]);
+        assert_eq!(in_parts(leases(3)).len(), 1);
+        let parts = in_parts(leases(100_000));
+        for part in &parts {
+            let command = Command::KeepAlive {
+                beats: vec![Beat {
+                    session: statemachine::SessionId(1),
+                    tokens: part.clone(),
+                }],
+            };
+            assert!(command.encode().len() < 300 << 10);
+        }
+        let all: Vec<_> = parts.into_iter().flatten().collect();
+        assert!(all.into_iter().eq(leases(100_000)));
+    }
 }

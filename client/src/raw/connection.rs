@@ -81,6 +81,7 @@ impl Conn {
         let options = Options {
             handshake: HANDSHAKE,
             queue_bytes: QUEUE_BYTES,
+            ..Options::default()
         };
         let greeted = dial(&addresses[..], &hello, &options)
             .await

@@ -18,6 +18,12 @@ use crate::raw::pace::{Pace, SILENCES_MAX};
 const REDIRECTS_MAX: u32 = 3;
 /// Attempts kept open; the oldest goes when there would be more.
 const ATTEMPTS_MAX: usize = 16;
+/// Commands of at least this many bytes ask for room first while the leader has too little of it.
+const LARGE_BYTES: usize = 64 << 10;
+/// How long an answer about room may take: the leader lets askers wait for half a second.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+/// A time to come back is believed up to this.
+const COME_BACK_MAX: Duration = Duration::from_secs(2);
 /// First and longest wait after a replica could not take the request on.
 const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
@@ -54,6 +60,12 @@ pub(crate) struct Exchange {
     /// Redirects in a row; replicas that name each other must not keep us running.
     redirects: u32,
     backoff: Backoff,
+    /// How long the replica that refused last asked us to stay away.
+    rest: Duration,
+    /// Asks for room for the request, whose bytes have not been sent yet.
+    room: Option<Attempt>,
+    /// Whether room was given, so that the bytes may be sent.
+    has_room: bool,
     reason: String,
 }
 
@@ -98,6 +110,9 @@ impl Exchange {
             silences: 0,
             redirects: 0,
             backoff: Backoff::new(RETRY.0, RETRY.1),
+            rest: Duration::ZERO,
+            room: None,
+            has_room: false,
             reason: "no answer".to_owned(),
         }
     }
@@ -113,6 +128,7 @@ impl Exchange {
     pub(crate) fn repeat(&mut self) {
         self.perhaps_done |= !self.attempts.is_empty();
         self.attempts.clear();
+        self.room = None;
     }
 
     /// Asks until there is an answer, at most for `patience` after the last sign that the service
@@ -124,7 +140,7 @@ impl Exchange {
         waiting: &(dyn Fn(u64) + Sync),
     ) -> Result<(ResponseBody, Mail), Ended> {
         let mut until = Instant::now() + patience;
-        let mut send = self.attempts.is_empty();
+        let mut send = self.attempts.is_empty() && self.room.is_none();
         let mut pause = false;
         loop {
             let got = if send {
@@ -180,7 +196,7 @@ impl Exchange {
         body: &(dyn Fn() -> RequestBody + Sync),
     ) -> Sending {
         let rest = if pause {
-            self.backoff.next_wait()
+            self.backoff.next_wait().max(std::mem::take(&mut self.rest))
         } else {
             Duration::ZERO
         };
@@ -213,11 +229,22 @@ impl Exchange {
     }
 
     /// Returns whether it is on its way.
-    fn send(&mut self, conn: &Arc<Conn>, body: RequestBody) -> bool {
+    fn send(&mut self, conn: &Arc<Conn>, mut body: RequestBody) -> bool {
+        let asks_room = !self.has_room && self.link.is_pressed();
+        let room = large(&body).filter(|_| asks_room);
+        if let Some(bytes) = room {
+            body = RequestBody::Room { bytes };
+        }
         let Some(attempt) = conn.send(body, &self.mail) else {
             self.reason = format!("{}: the connection is broken or busy", conn.address);
             return false;
         };
+        if room.is_some() {
+            self.room = Some(attempt);
+            self.again = Instant::now() + ROOM_PATIENCE;
+            return true;
+        }
+        self.has_room = false;
         if self.attempts.len() == ATTEMPTS_MAX {
             self.attempts.remove(0);
             self.perhaps_done = true;
@@ -229,9 +256,13 @@ impl Exchange {
 
     fn judge(&mut self, mail: &mut Mail) -> Next {
         let from = mail.from.address.clone();
+        let about_room = self
+            .room
+            .take_if(|it| it.id == mail.id && Arc::ptr_eq(&it.conn, &mail.from))
+            .is_some();
         let Some(body) = mail.body.take() else {
             self.reason = format!("{from}: the connection broke");
-            self.perhaps_done = true;
+            self.perhaps_done |= !about_room;
             self.settle_attempt(mail);
             self.link.distrust(&from);
             return Next::Again { pause: false };
@@ -246,10 +277,18 @@ impl Exchange {
                 self.settle_attempt(mail);
                 self.on_not_leader(&from, leader)
             }
-            ResponseBody::Unavailable { reason } => {
+            ResponseBody::Unavailable { reason, retry_ms } => {
                 self.settle_attempt(mail);
                 self.reason = format!("{from}: {reason}");
+                if retry_ms > 0 {
+                    self.rest = come_back(retry_ms);
+                    self.link.press();
+                }
                 Next::Again { pause: true }
+            }
+            ResponseBody::Done if about_room => {
+                self.has_room = true;
+                Next::Again { pause: false }
             }
             ResponseBody::Unknown { reason } => {
                 self.settle_attempt(mail);
@@ -285,7 +324,7 @@ impl Exchange {
     /// lead.
     fn on_silence(&mut self) {
         self.silences += 1;
-        let Some(last) = self.attempts.last() else {
+        let Some(last) = self.attempts.last().or(self.room.as_ref()) else {
             return;
         };
         self.reason = format!("{}: no answer", last.conn.address);
@@ -310,4 +349,18 @@ impl Exchange {
             reason: self.reason.clone(),
         }
     }
+}
+
+/// Length of a command that is to ask for room under pressure.
+fn large(body: &RequestBody) -> Option<u64> {
+    match body {
+        RequestBody::Command(bytes) if bytes.len() >= LARGE_BYTES => Some(bytes.len() as u64),
+        _ => None,
+    }
+}
+
+/// As the leader asked, and up to a quarter more: those who were told the same spread out.
+fn come_back(retry_ms: u64) -> Duration {
+    let rest = Duration::from_millis(retry_ms).min(COME_BACK_MAX);
+    rest.mul_f64(1.0 + rand::random::<f64>() / 4.0)
 }

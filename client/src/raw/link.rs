@@ -20,6 +20,9 @@ const REDIAL: Duration = Duration::from_millis(10);
 /// First and longest wait between two searches for a leader.
 const SEARCH: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(25));
 
+/// How long after a leader had no room large commands ask for it first.
+const PRESSED: Duration = Duration::from_secs(3);
+
 /// Connections to the replicas of one cluster. Clones share them.
 ///
 /// Connects when first used. The first endpoint is taken for the leader until a replica says
@@ -55,6 +58,8 @@ struct State {
     learned: Vec<String>,
     /// Sessions belong to one cluster; 0 until the first connection.
     cluster: u128,
+    /// Until when the leader is taken to have too little room.
+    pressed_until: Option<BootTime>,
 }
 
 /// When and why an address could not be reached last.
@@ -242,6 +247,17 @@ impl Link {
         if state.leader.as_deref() == Some(address) {
             state.leader = None;
         }
+    }
+
+    /// The leader had no room for new work.
+    pub(crate) fn press(&self) {
+        self.lock().pressed_until = Some(BootTime::now().after(PRESSED));
+    }
+
+    /// Whether the leader had no room for new work a moment ago.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let until = self.lock().pressed_until;
+        until.is_some_and(|until| BootTime::now() < until)
     }
 
     pub(crate) fn trust(&self, address: &str) {

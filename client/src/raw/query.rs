@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use net::{MemberInfo, RequestBody, ResponseBody, Status};
 use statemachine::{Answer, Query, Slot};
+use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::endpoint::Endpoint;
@@ -110,6 +111,74 @@ impl Link {
             ResponseBody::Status(status) => Ok(*status),
             _ => Err(other_kind("status")),
         }
+    }
+
+    /// As [`Link::status_at`], but asked once: a replica that refuses the connection is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn status_once(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<Status, Error> {
+        match self
+            .ask_once(endpoint, RequestBody::Status, timeout)
+            .await?
+        {
+            ResponseBody::Status(status) => Ok(*status),
+            _ => Err(other_kind("status")),
+        }
+    }
+
+    /// All replicas' addresses as one replica knows them, asked once; remembered as by [`Link::members`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn members_once(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<Vec<MemberInfo>, Error> {
+        match self
+            .ask_once(endpoint, RequestBody::Members, timeout)
+            .await?
+        {
+            ResponseBody::Members(members) => {
+                self.learn(&members);
+                Ok(members)
+            }
+            _ => Err(other_kind("members")),
+        }
+    }
+
+    /// One question to one replica, sent once.
+    async fn ask_once(
+        &self,
+        endpoint: &Endpoint,
+        body: RequestBody,
+        timeout: Duration,
+    ) -> Result<ResponseBody, Error> {
+        let address = &endpoint.address;
+        let asked = async {
+            let conn = self
+                .dial(address)
+                .await
+                .map_err(|fault| fault.to_string())?;
+            let (mail, mut answers) = mpsc::channel(1);
+            let _attempt = conn
+                .send(body, &mail)
+                .ok_or_else(|| format!("{address}: the connection is broken or busy"))?;
+            drop(mail);
+            let answer = answers.recv().await.and_then(|mail| mail.body);
+            answer.ok_or_else(|| format!("{address}: the connection broke"))
+        };
+        tokio::time::timeout(timeout, asked)
+            .await
+            .unwrap_or_else(|_| Err(format!("{address}: no answer")))
+            .map_err(|reason| Error::Unavailable { reason })
     }
 
     /// All replicas' addresses, from any that answers; remembered for finding the leader.

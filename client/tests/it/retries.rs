@@ -264,7 +264,10 @@ async fn certainly_not_done_is_unavailable() {
     let answering = async {
         loop {
             let reason = "no majority".to_owned();
-            one.ask().await.reply(ResponseBody::Unavailable { reason });
+            one.ask().await.reply(ResponseBody::Unavailable {
+                reason,
+                retry_ms: 0,
+            });
         }
     };
     let error = tokio::select! {
@@ -289,6 +292,7 @@ async fn one_doubtful_attempt_makes_all_unknown() {
         loop {
             one.ask().await.reply(ResponseBody::Unavailable {
                 reason: "no majority".into(),
+                retry_ms: 0,
             });
         }
     };

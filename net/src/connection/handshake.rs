@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use crate::connection::{Closed, FrameReceiver, FrameSender, Options, SendError, socket};
 use crate::hello::{Hello, Mismatch};
+use crate::queue::WriteQueue;
 use crate::wire::DecodeError;
 
 /// Why there is no connection.
@@ -116,7 +117,10 @@ fn halves(
     socket::prepare(&stream).map_err(ConnectError::Dial)?;
     let (read, write) = stream.into_split();
     Ok((
-        FrameSender::start(write, options.queue_bytes),
+        FrameSender::start(
+            write,
+            WriteQueue::new(options.queue_bytes, options.queued.clone()),
+        ),
         FrameReceiver::new(read),
     ))
 }

@@ -5,7 +5,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio_util::codec::Decoder;
 
-use crate::frame::{FrameCodec, FrameError};
+use crate::frame::{FIRST_FRAME_BYTES_MAX, FrameCodec, FrameError, length_of};
 
 /// How much is read at once if that much is there.
 const READ_BYTES: usize = 64 << 10;
@@ -36,6 +36,8 @@ impl Closed {
 pub struct FrameReceiver {
     half: OwnedReadHalf,
     buffer: BytesMut,
+    /// Whether the first frame, the greeting, is behind.
+    greeted: bool,
 }
 
 impl FrameReceiver {
@@ -43,6 +45,7 @@ impl FrameReceiver {
         FrameReceiver {
             half,
             buffer: BytesMut::new(),
+            greeted: false,
         }
     }
 
@@ -71,9 +74,17 @@ impl FrameReceiver {
     ///
     /// As [`FrameReceiver::next`].
     pub fn next_ready(&mut self) -> Result<Option<Bytes>, Closed> {
+        if !self.greeted
+            && let Some(found) = length_of(&self.buffer).filter(|it| *it > FIRST_FRAME_BYTES_MAX)
+        {
+            return Err(Closed::Fault(FrameError::BeforeGreeting { found }));
+        }
         match FrameCodec.decode(&mut self.buffer) {
             Ok(Some(body)) if body.is_empty() => Err(Closed::Goodbye),
-            Ok(body) => Ok(body),
+            Ok(body) => {
+                self.greeted |= body.is_some();
+                Ok(body)
+            }
             Err(fault) => Err(Closed::Fault(fault)),
         }
     }

@@ -62,9 +62,9 @@ enum Stage {
 
 impl FrameSender {
     /// Takes the write half and starts its task on the current runtime.
-    pub(super) fn start(half: OwnedWriteHalf, queue_bytes: usize) -> FrameSender {
+    pub(super) fn start(half: OwnedWriteHalf, queue: WriteQueue) -> FrameSender {
         let state = State {
-            queue: WriteQueue::new(queue_bytes),
+            queue,
             stage: Stage::Open,
         };
         let shared = Arc::new(Shared {

@@ -58,7 +58,10 @@ async fn both_sides_learn_who_the_other_is() {
     let (dialled, accepted) = pair(&Options::default()).await;
     assert_eq!(dialled.hello, server(7));
     assert_eq!(accepted.hello, client(0));
-    assert_eq!((dialled.version, accepted.version), (1, 1));
+    assert_eq!(
+        (dialled.version, accepted.version),
+        (crate::hello::PROTOCOL.1, crate::hello::PROTOCOL.1)
+    );
 }
 
 #[tokio::test]
@@ -180,6 +183,17 @@ async fn garbage_ends_the_connection_and_says_why() {
     let bytes = [stranger.header().as_slice(), stranger.body()].concat();
     let end = accept_raw(&bytes, &options).await;
     assert!(matches!(end, ConnectError::Decode(_)), "{end:?}");
+}
+
+/// The header of a long frame is enough to know that it is no greeting.
+#[tokio::test]
+async fn a_long_frame_before_the_greeting_is_not_waited_for() {
+    let long = Sealed::new(Bytes::from(vec![0; 1 << 20])).expect("fits");
+    let end = accept_raw(long.header(), &Options::default()).await;
+    let ConnectError::Closed(Closed::Fault(fault)) = end else {
+        panic!("{end:?}")
+    };
+    assert!(fault.to_string().contains("before the greeting"), "{fault}");
 }
 
 #[tokio::test]

@@ -37,6 +37,12 @@ pub enum RequestBody {
         /// Its id.
         to: u16,
     },
+    /// Reserve room for one command that would add work, so that its bytes are sent only once.
+    /// Answered by `Done` when the room is kept, else by `Unavailable`.
+    Room {
+        /// Length of the encoded command.
+        bytes: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +59,7 @@ enum Kind {
     Members,
     Health,
     Transfer { to: u16 },
+    Room { bytes: u64 },
 }
 
 impl Request {
@@ -65,6 +72,7 @@ impl Request {
             RequestBody::Members => (Kind::Members, &[]),
             RequestBody::Health => (Kind::Health, &[]),
             RequestBody::Transfer { to } => (Kind::Transfer { to: *to }, &[]),
+            RequestBody::Room { bytes } => (Kind::Room { bytes: *bytes }, &[]),
         };
         wire::encode(&Head { id: self.id, kind }, tail)
     }
@@ -86,6 +94,7 @@ impl Request {
             Kind::Members => RequestBody::Members,
             Kind::Health => RequestBody::Health,
             Kind::Transfer { to } => RequestBody::Transfer { to },
+            Kind::Room { bytes } => RequestBody::Room { bytes },
         };
         Ok(Request { id, body })
     }

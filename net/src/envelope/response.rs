@@ -49,6 +49,8 @@ pub enum ResponseBody {
     Unavailable {
         /// Why, for people.
         reason: String,
+        /// Milliseconds after which to ask again; 0 = nothing is known, back off as usual.
+        retry_ms: u64,
     },
     /// Perhaps done: placed in the log, then leadership was lost.
     Unknown {
@@ -105,7 +107,7 @@ enum Kind {
     Waiting { position: u64 },
     Answer { slot: u64 },
     NotLeader { leader: Option<Leader> },
-    Unavailable { reason: String },
+    Unavailable { reason: String, retry_ms: u64 },
     Unknown { reason: String },
     Bad { reason: String },
     Status(Box<Status>),
@@ -162,7 +164,7 @@ fn parts(body: ResponseBody) -> (Kind, Bytes) {
         } => return (Kind::Lost { session, slot }, bytes),
         ResponseBody::Waiting { position } => Kind::Waiting { position },
         ResponseBody::NotLeader { leader } => Kind::NotLeader { leader },
-        ResponseBody::Unavailable { reason } => Kind::Unavailable { reason },
+        ResponseBody::Unavailable { reason, retry_ms } => Kind::Unavailable { reason, retry_ms },
         ResponseBody::Unknown { reason } => Kind::Unknown { reason },
         ResponseBody::Bad { reason } => Kind::Bad { reason },
         ResponseBody::Status(status) => Kind::Status(status),
@@ -188,7 +190,7 @@ fn whole(kind: Kind, tail: Bytes) -> ResponseBody {
         },
         Kind::Waiting { position } => ResponseBody::Waiting { position },
         Kind::NotLeader { leader } => ResponseBody::NotLeader { leader },
-        Kind::Unavailable { reason } => ResponseBody::Unavailable { reason },
+        Kind::Unavailable { reason, retry_ms } => ResponseBody::Unavailable { reason, retry_ms },
         Kind::Unknown { reason } => ResponseBody::Unknown { reason },
         Kind::Bad { reason } => ResponseBody::Bad { reason },
         Kind::Status(status) => ResponseBody::Status(status),

@@ -14,6 +14,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(RequestBody::Members),
         Just(RequestBody::Health),
         any::<u16>().prop_map(|to| RequestBody::Transfer { to }),
+        any::<u64>().prop_map(|bytes| RequestBody::Room { bytes }),
     ];
     (any::<u64>(), body).prop_map(|(id, body)| Request { id, body })
 }
@@ -48,7 +49,8 @@ fn response() -> impl Strategy<Value = Response> {
         (any::<u64>(), bytes()).prop_map(|(slot, bytes)| ResponseBody::Answer { slot, bytes }),
         any::<u64>().prop_map(|position| ResponseBody::Waiting { position }),
         prop::option::of(leader).prop_map(|leader| ResponseBody::NotLeader { leader }),
-        ".{0,50}".prop_map(|reason| ResponseBody::Unavailable { reason }),
+        (".{0,50}", any::<u64>())
+            .prop_map(|(reason, retry_ms)| ResponseBody::Unavailable { reason, retry_ms }),
         ".{0,50}".prop_map(|reason| ResponseBody::Unknown { reason }),
         ".{0,50}".prop_map(|reason| ResponseBody::Bad { reason }),
         status,

@@ -1,18 +1,20 @@
 //! Accepts the peers with higher ids.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::connection::{ConnectError, accept};
 use crate::hello::{Hello, HelloRole};
 use crate::mesh::links::Links;
 use crate::mesh::{Greeting, MeshOptions};
 
-/// Callers that may be in their handshake at once; more wait in the kernel's queue.
-const HANDSHAKES_MAX: usize = 64;
+/// Callers that may be in their handshake at once. One more, and the one that began first is cut off: a
+/// peer greets within a round trip, so that callers who say nothing never keep it out.
+const HANDSHAKES_MAX: usize = 256;
 /// After a failed accept, as out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two lines about callers that came to nothing: strangers must not fill the log.
@@ -24,31 +26,37 @@ pub(super) async fn run(
     greeting: Greeting,
     links: Arc<Links>,
 ) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Arc::new(Handshakes::default());
     let complaints = Arc::new(Mutex::new(Complaints::default()));
     // Ends with this future, so that no connection outlives the mesh.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let permit = handshakes
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("never closed");
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, from)) => {
                 let (options, greeting, links) = (options.clone(), greeting.clone(), links.clone());
                 let complaints = complaints.clone();
+                let handshakes = handshakes.clone();
+                let (number, cut_off) = handshakes.begin();
                 connections.spawn(async move {
-                    match greet(stream, &options, &greeting).await {
-                        Ok((peer, greeted)) => {
-                            drop(permit);
-                            links.carry(peer, greeted).await;
+                    let greeting = async {
+                        match greet(stream, &options, &greeting).await {
+                            Ok(greeted) => Some(greeted),
+                            // Still counts as a handshake: while nobody takes the refusals, they stay few.
+                            Err(refused) => {
+                                refuse(&from.to_string(), refused, &links, &complaints).await;
+                                None
+                            }
                         }
-                        // Keeps its permit: while nobody takes the refusals, they stay few.
-                        Err(refused) => {
-                            refuse(&from.to_string(), refused, &links, &complaints).await
-                        }
+                    };
+                    let greeted = tokio::select! {
+                        biased;
+                        greeted = greeting => greeted,
+                        _ = cut_off => None,
+                    };
+                    handshakes.end(number);
+                    if let Some((peer, greeted)) = greeted {
+                        links.carry(peer, greeted).await;
                     }
                 });
             }
@@ -59,6 +67,42 @@ pub(super) async fn run(
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// The callers that have not greeted yet.
+#[derive(Debug, Default)]
+struct Handshakes(Mutex<Begun>);
+
+#[derive(Debug, Default)]
+struct Begun {
+    last: u64,
+    /// By number, so oldest first. Dropping a sender cuts its caller off.
+    callers: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+impl Handshakes {
+    /// Enters a caller, and cuts off the oldest if there are too many. Returns the caller's number and
+    /// what ends when it is cut off itself.
+    fn begin(&self) -> (u64, oneshot::Receiver<()>) {
+        let (cut, cut_off) = oneshot::channel();
+        let mut begun = self.lock();
+        begun.last += 1;
+        let number = begun.last;
+        begun.callers.insert(number, cut);
+        if begun.callers.len() > HANDSHAKES_MAX {
+            begun.callers.pop_first();
+        }
+        (number, cut_off)
+    }
+
+    /// A caller is in its handshake no more.
+    fn end(&self, number: u64) {
+        self.lock().callers.remove(&number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Begun> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -206,3 +206,32 @@ async fn unread_events_hold_the_sender_back() {
         two.message().await;
     }
 }
+
+/// Callers who say nothing must not keep a peer out, however many they are.
+#[tokio::test]
+async fn idle_callers_do_not_keep_a_peer_out() {
+    let (listener, address) = listen().await;
+    let mut options = MeshOptions::new(1, BTreeMap::from([(2, "127.0.0.1:1".to_owned())]));
+    // Longer than the test may take: only being cut off makes room.
+    options.connection.handshake = 10 * SOON;
+    let (sender, events) = mpsc::channel(16);
+    let mut one = Node {
+        mesh: Mesh::start(options, listener, greeting(1, 9), sender),
+        events,
+    };
+    let mut idle = Vec::new();
+    for _ in 0..400 {
+        idle.push(
+            tokio::net::TcpStream::connect(&address)
+                .await
+                .expect("connects"),
+        );
+    }
+    let hello = greeting(2, 9)(1);
+    let options = Options {
+        handshake: SOON,
+        ..Options::default()
+    };
+    let _peer = dial(&address, &hello, &options).await.expect("greeted");
+    one.up().await;
+}

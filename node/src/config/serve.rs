@@ -15,6 +15,9 @@ const BASE_PORTS: [u32; 3] = [7400, 7410, 7420];
 const LEASE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(500)..=Duration::from_secs(86_400);
 
+const IDLE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(86_400);
+
 /// The form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -57,6 +60,10 @@ pub struct ServeConfig {
     pub heartbeat: Duration,
     /// Client connections at most.
     pub max_clients: u32,
+    /// A client connection without a frame for so long is ended.
+    pub client_idle_timeout: Duration,
+    /// Names by which the pages may be asked for, beside addresses and this machine's own.
+    pub http_hosts: Vec<String>,
     /// Log bytes since the last snapshot that start the next one.
     pub snapshot_after_bytes: u64,
     /// Log bytes kept at most for a replica that is away.
@@ -131,6 +138,10 @@ impl ServeConfig {
             max_clients: take.one("max-clients", "10000".into(), |text| {
                 parse_count(text, 1..=1_000_000)
             })?,
+            client_idle_timeout: take.one("client-idle-timeout", "5m".into(), |text| {
+                parse_duration(text, IDLE)
+            })?,
+            http_hosts: take.one("http-hosts", String::new(), parse_hosts)?,
             snapshot_after_bytes: take.one("snapshot-after", "128MiB".into(), |text| {
                 parse_size(text, 64 << 10..=1 << 40)
             })?,
@@ -276,6 +287,22 @@ fn parse_segment(text: &str) -> Result<u64, String> {
     } else {
         Err(format!("{text} is not a multiple of 4096 bytes"))
     }
+}
+
+fn parse_hosts(text: &str) -> Result<Vec<String>, String> {
+    let names = text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            match name.chars().all(plain) {
+                true => Ok(name.to_ascii_lowercase()),
+                false => Err(format!("`{name}` is not a host name; ports are not needed")),
+            }
+        })
+        .collect()
 }
 
 fn parse_format(text: &str) -> Result<LogFormat, String> {

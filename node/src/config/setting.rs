@@ -126,6 +126,16 @@ pub const SETTINGS: &[Setting] = &[
         "Client connections at most; further ones are closed at once [default: 10000]",
     ),
     text(
+        "client-idle-timeout",
+        "TIME",
+        "A client connection that sends nothing for so long is closed [default: 5m]",
+    ),
+    text(
+        "http-hosts",
+        "NAME,...",
+        "Host names by which the HTTP pages may be asked for, beside addresses and localhost [default: none]",
+    ),
+    text(
         "snapshot-after",
         "SIZE",
         "Log written since the last snapshot that starts the next one [default: 128MiB]",

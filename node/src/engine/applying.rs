@@ -70,6 +70,7 @@ impl Engine {
         );
         let moved = self.clock.observe(entry);
         self.applied = slot;
+        self.pacing.on_applied(entry.size_bytes(), now);
         let own = self.requests.take_placed(slot, entry.birth());
         let effects = apply_entry(&mut self.machine, slot, entry, moved);
         if entry.kind() == EntryKind::Settings {
@@ -108,16 +109,25 @@ impl Engine {
         replies: Vec<statemachine::Reply>,
         out: &mut Output,
     ) {
-        if let Some(attempts) = own.as_ref().and_then(Placed::gathered) {
-            self.gather.on_applied(attempts);
+        if own.as_ref().is_some_and(Placed::is_gathered) {
+            self.gather.on_applied();
         }
         match self.requests.answer(slot, own, counts, replies, out) {
             None => {}
             Some(Unanswered {
                 stamp_ms,
-                carried: Carried::Command { origin, key },
+                carried:
+                    Carried::Command {
+                        origin,
+                        key,
+                        joined,
+                        ..
+                    },
             }) => {
                 self.wait(origin, key, stamp_ms, out);
+                for later in joined {
+                    self.wait(later, key, None, out);
+                }
             }
             Some(Unanswered {
                 carried: Carried::Health { origin, since },
@@ -170,7 +180,8 @@ impl Engine {
         match reject {
             Reject::NotLeader { hint } => self.redirect(*hint),
             Reject::Busy => ResponseBody::Unavailable {
-                reason: "too much is proposed and not chosen yet; try again".to_owned(),
+                reason: "leader is overloaded or hands over; retry".to_owned(),
+                retry_ms: 0,
             },
             Reject::Lost => ResponseBody::Unknown {
                 reason: "leadership was lost before the command was known to be chosen".to_owned(),

@@ -2,12 +2,12 @@
 //!
 //! A keep-alive goes at once if the last entry of this kind is long enough ago, or if it carried a
 //! single attempt and is applied: whoever keeps alive alone never waits. Else all that arrive until
-//! the interval is over go together, so that their number does not set the number of entries.
+//! the interval is over go together, in as few entries as their bounded size allows.
 
 use paxos::MonoTime;
 use statemachine::{Beat, Command};
 
-use super::io::{ConnId, Origin};
+use super::io::Origin;
 
 /// Beats in one entry at most, so that an entry stays far below the limits of log and frame.
 pub(super) const BEATS_MAX: usize = 4_096;
@@ -29,10 +29,12 @@ struct Waiting {
 pub(super) struct Gather {
     interval_us: u64,
     waiting: Vec<Waiting>,
-    /// When the last entry was proposed.
+    /// When keep-alives were proposed last.
     last: Option<MonoTime>,
-    /// Whether that entry carried several attempts, or is not applied yet.
+    /// Whether those were several attempts, or are not applied yet.
     busy: bool,
+    /// Whether it was a single attempt.
+    single: bool,
 }
 
 impl Gather {
@@ -42,6 +44,7 @@ impl Gather {
             waiting: Vec::new(),
             last: None,
             busy: false,
+            single: false,
         }
     }
 
@@ -52,11 +55,6 @@ impl Gather {
             beats,
             bytes,
         });
-    }
-
-    /// Drops what a connection gave that is gone. The requests table has forgotten it already.
-    pub(super) fn gone(&mut self, conn: ConnId) {
-        self.waiting.retain(|waiting| waiting.origin.conn != conn);
     }
 
     /// When the next entry is due, if anything waits.
@@ -70,32 +68,36 @@ impl Gather {
         }
     }
 
-    /// The next entry, if one is due: the command, and each attempt with the number of its beats.
-    pub(super) fn take(&mut self, now: MonoTime) -> Option<(Command, Vec<(Origin, usize)>)> {
+    /// All that waits, if it is due: the commands, and for each the attempts with the number of
+    /// their beats.
+    pub(super) fn take(&mut self, now: MonoTime) -> Vec<(Command, Vec<(Origin, usize)>)> {
         if self.due().is_none_or(|due| due > now) {
-            return None;
-        }
-        let (mut beats, mut bytes) = (0, 0);
-        let fits = self.waiting.iter().take_while(|waiting| {
-            beats += waiting.beats.len();
-            bytes += waiting.bytes;
-            beats <= BEATS_MAX && bytes <= BYTES_MAX
-        });
-        let taken = fits.count().max(1);
-        let mut parts = Vec::with_capacity(taken);
-        let mut beats = Vec::new();
-        for waiting in self.waiting.drain(..taken) {
-            parts.push((waiting.origin, waiting.beats.len()));
-            beats.extend(waiting.beats);
+            return Vec::new();
         }
         self.last = Some(now);
         self.busy = true;
-        Some((Command::KeepAlive { beats }, parts))
+        self.single = self.waiting.len() == 1;
+        let mut entries = Vec::new();
+        let mut waiting = std::mem::take(&mut self.waiting).into_iter().peekable();
+        while let Some(first) = waiting.next() {
+            let mut bytes = first.bytes;
+            let mut parts = vec![(first.origin, first.beats.len())];
+            let mut beats = first.beats;
+            while let Some(next) = waiting.next_if(|next| {
+                beats.len() + next.beats.len() <= BEATS_MAX && bytes + next.bytes <= BYTES_MAX
+            }) {
+                bytes += next.bytes;
+                parts.push((next.origin, next.beats.len()));
+                beats.extend(next.beats);
+            }
+            entries.push((Command::KeepAlive { beats }, parts));
+        }
+        entries
     }
 
-    /// An entry with this many attempts was applied.
-    pub(super) fn on_applied(&mut self, attempts: usize) {
-        self.busy = attempts > 1;
+    /// An entry of keep-alives was applied.
+    pub(super) fn on_applied(&mut self) {
+        self.busy &= !self.single;
     }
 
     /// Everything that waits, given back: this replica leads no more.

@@ -6,6 +6,7 @@ use paxos::{Admin, EntryKind, MonoTime, NodeId, Proposal, Role};
 use statemachine::{Answer, Command, Op, Query};
 
 use super::gather::BEATS_MAX;
+use super::lanes::{Class, Space};
 use super::reads::PendingRead;
 use super::requests::{Carried, Key};
 use super::{ConnId, Effect, Engine, FileRead, Now, Origin, Output};
@@ -20,36 +21,55 @@ impl Engine {
             conn,
             request: request.id,
         };
-        if let Some(reason) = self.too_much(conn) {
-            out.reply(origin, ResponseBody::Unavailable { reason });
+        let command = match &request.body {
+            RequestBody::Command(bytes) => match decode(bytes) {
+                Ok(command) => Some(command),
+                Err(reason) => {
+                    out.reply(origin, ResponseBody::Bad { reason });
+                    return;
+                }
+            },
+            _ => None,
+        };
+        let adds_work = command.as_ref().is_none_or(|it| Class::of(it).adds_work);
+        if let Some(reason) = self.too_much(conn, adds_work) {
+            let retry_ms = self.pacing.come_back(0, now.mono);
+            out.reply(origin, ResponseBody::Unavailable { reason, retry_ms });
             return;
         }
         self.requests.admit(origin);
         let answer = match request.body {
-            RequestBody::Command(bytes) => self.on_command(origin, bytes, out),
+            RequestBody::Command(bytes) => match command {
+                Some(command) => self.on_command(now.mono, origin, command, bytes, out),
+                None => None,
+            },
             RequestBody::Query { stale, bytes } => self.on_query(origin, stale, &bytes, out),
             RequestBody::Status => Some(ResponseBody::Status(Box::new(self.status()))),
             RequestBody::Members => Some(ResponseBody::Members(self.members())),
             RequestBody::Health => self.on_health(origin, now.mono),
             RequestBody::Transfer { to } => self.on_transfer(origin, now, NodeId(to), out),
+            RequestBody::Room { bytes } => self.on_room(origin, now.mono, bytes),
         };
         if let Some(body) = answer {
             self.finish_request(origin, body, out);
         }
     }
 
-    fn too_much(&self, conn: ConnId) -> Option<String> {
+    /// Why a connection, or all together, ask for too much. What keeps or ends something has as much
+    /// room again as everything else.
+    fn too_much(&self, conn: ConnId, adds_work: bool) -> Option<String> {
         let (on_connection, in_all) = self.requests.open(conn);
+        let share = if adds_work { 1 } else { 2 };
         let limits = &self.options.limits;
-        if on_connection >= limits.per_connection {
-            let limit = limits.per_connection;
+        if on_connection >= share * limits.per_connection {
             return Some(format!(
-                "{limit} requests are open on this connection, the most there may be"
+                "{on_connection} requests are open on this connection; the limit is {}",
+                limits.per_connection
             ));
         }
-        (in_all >= limits.in_all).then(|| {
+        (in_all >= share * limits.in_all).then(|| {
             format!(
-                "{} requests are open here, the most there may be",
+                "{in_all} requests are open at this replica; the limit is {}",
                 limits.in_all
             )
         })
@@ -60,48 +80,44 @@ impl Engine {
         if self.role != Role::Leader {
             return Some(self.not_leader());
         }
-        self.shutting_down.map(|_| ResponseBody::Unavailable {
-            reason: "shutting down".to_owned(),
-        })
+        self.shutting_down.map(|_| unavailable("shutting down", 0))
+    }
+
+    /// Why this replica, if it leads, refuses new work; `None` if it takes some.
+    pub fn refuses_work(&self) -> Option<String> {
+        if self.shutting_down.is_some() {
+            return Some("shutting down".to_owned());
+        }
+        if self.disk_low {
+            return Some("the disk of the log is nearly full".to_owned());
+        }
+        if self.files_blocked {
+            return Some("the disk of the data files is full".to_owned());
+        }
+        // While applying lags, a retry would only lengthen the backlog that its answer is stuck behind.
+        if self.backlog.is_behind() {
+            return Some("replica is still applying committed entries; retry".to_owned());
+        }
+        let (bytes, bytes_max) = self.machine.weight();
+        (bytes >= bytes_max).then(|| format!("the state is full: {bytes} of {bytes_max} bytes"))
     }
 
     fn on_command(
         &mut self,
+        now: MonoTime,
         origin: Origin,
+        command: Command,
         bytes: Bytes,
         out: &mut Output,
     ) -> Option<ResponseBody> {
         if let Some(closed) = self.closed() {
             return Some(closed);
         }
-        if bytes.len() > COMMAND_BYTES_MAX {
-            let reason = format!(
-                "a command of {} bytes, {COMMAND_BYTES_MAX} is the most there may be",
-                bytes.len()
-            );
-            return Some(ResponseBody::Bad { reason });
-        }
-        let command = match Command::decode(&bytes) {
-            Ok(command) => command,
-            Err(error) => {
-                return Some(ResponseBody::Bad {
-                    reason: error.to_string(),
-                });
-            }
-        };
-        if self.disk_low && adds_work(&command) {
-            let reason = "the disk of the log is nearly full".to_owned();
-            return Some(ResponseBody::Unavailable { reason });
-        }
-        // Else whoever asks again for want of an answer adds to what the answer waits for.
-        if self.backlog.is_behind() && adds_work(&command) {
-            let reason = "what was chosen waits to be applied; try again".to_owned();
-            return Some(ResponseBody::Unavailable { reason });
-        }
+        let class = Class::of(&command);
         let key = match command {
             Command::KeepAlive { beats } if beats.is_empty() || beats.len() > BEATS_MAX => {
                 let reason = format!(
-                    "{} keep-alives in one request, 1 to {BEATS_MAX} may be",
+                    "{} sessions in one keep-alive; the limit is 1 to {BEATS_MAX}",
                     beats.len()
                 );
                 return Some(ResponseBody::Bad { reason });
@@ -126,18 +142,112 @@ impl Engine {
                 Key::Command(session, seq)
             }
         };
-        self.batch_bytes += bytes.len();
-        if self.batch_bytes > self.options.limits.batch_bytes {
-            let reason = "too much was asked for at once; try again".to_owned();
-            return Some(ResponseBody::Unavailable { reason });
+        if self.requests.join(key, &bytes, origin) {
+            return None;
         }
-        self.enqueue(Carried::Command { origin, key }, EntryKind::App, bytes);
+        if class.adds_work
+            && let Some(refusal) = self.no_new_work(bytes.len(), now)
+        {
+            return Some(refusal);
+        }
+        let granted = class.adds_work && self.room.take(origin.conn, bytes.len());
+        let id = self.requests.propose(Carried::Command {
+            origin,
+            key,
+            bytes: bytes.clone(),
+            joined: Vec::new(),
+        });
+        let proposal = Proposal {
+            id,
+            kind: EntryKind::App,
+            payload: bytes,
+        };
+        self.batch.push(proposal, class, granted);
         None
     }
 
+    /// Why a command that adds work is refused at the door. A full state is no reason: the state machine
+    /// itself says so, with a refusal that the client is told for good.
+    fn no_new_work(&mut self, bytes: usize, now: MonoTime) -> Option<ResponseBody> {
+        let reason = if self.disk_low {
+            "the disk of the log is nearly full"
+        } else if self.backlog.is_behind() {
+            "replica is still applying committed entries; retry"
+        } else if self.batch.added_bytes() + bytes > self.options.limits.batch_bytes {
+            OVERLOADED
+        } else {
+            return None;
+        };
+        Some(unavailable(reason, self.pacing.come_back(bytes, now)))
+    }
+
+    /// Adds an entry that no client's command is behind.
     pub(super) fn enqueue(&mut self, carried: Carried, kind: EntryKind, payload: Bytes) {
+        let class = match carried {
+            Carried::Health { .. } => Class::ADDS,
+            _ => Class::KEEPS,
+        };
         let id = self.requests.propose(carried);
-        self.batch.push(Proposal { id, kind, payload });
+        self.batch
+            .push(Proposal { id, kind, payload }, class, false);
+    }
+
+    /// Bytes that new work may take now. An eighth of all is the reserve of what keeps or ends something.
+    pub(super) fn space(&self) -> Space {
+        let reserve = self.options.core.unchosen_bytes_max / 8;
+        let free = self.core.room_bytes().saturating_sub(reserve);
+        let granted = self.room.granted_bytes() + self.room.wanted_bytes();
+        Space {
+            open: free.saturating_sub(granted),
+            granted: free,
+        }
+    }
+
+    /// Tells the senders of what had no room when to come back.
+    pub(super) fn refuse(&mut self, now: MonoTime, refused: Vec<Proposal>, out: &mut Output) {
+        for proposal in refused {
+            let Some(carried) = self.requests.take_rejected(proposal.id) else {
+                continue;
+            };
+            let retry_ms = self.pacing.come_back(proposal.payload.len(), now);
+            for origin in carried.origins() {
+                self.finish_request(origin, unavailable(OVERLOADED, retry_ms), out);
+            }
+        }
+    }
+
+    /// Somebody wants room for a command before sending it.
+    fn on_room(&mut self, origin: Origin, now: MonoTime, bytes: u64) -> Option<ResponseBody> {
+        if let Some(closed) = self.closed() {
+            return Some(closed);
+        }
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes > COMMAND_BYTES_MAX {
+            let reason = too_long(bytes);
+            return Some(ResponseBody::Bad { reason });
+        }
+        if let Some(refusal) = self.no_new_work(0, now) {
+            return Some(refusal);
+        }
+        if !self.room.ask(origin, bytes, now) {
+            return Some(unavailable(OVERLOADED, self.pacing.come_back(bytes, now)));
+        }
+        None
+    }
+
+    /// Gives room that has become free to those who asked for it.
+    pub(super) fn give_room(&mut self, now: MonoTime, out: &mut Output) {
+        let reserve = self.options.core.unchosen_bytes_max / 8;
+        let taken = reserve + self.room.granted_bytes();
+        let free = self.core.room_bytes().saturating_sub(taken);
+        let (served, late) = self.room.settle(free, now);
+        for origin in served {
+            self.finish_request(origin, ResponseBody::Done, out);
+        }
+        for (origin, bytes) in late {
+            let retry_ms = self.pacing.come_back(bytes, now);
+            self.finish_request(origin, unavailable(OVERLOADED, retry_ms), out);
+        }
     }
 
     fn on_query(
@@ -211,10 +321,15 @@ impl Engine {
         }
     }
 
-    /// A real commit, of an entry that only moves time, and how long it took.
+    /// A real commit, of an entry that only moves time, and how long it took; refused while a client's
+    /// new work would be.
     fn on_health(&mut self, origin: Origin, now: MonoTime) -> Option<ResponseBody> {
         if let Some(closed) = self.closed() {
             return Some(closed);
+        }
+        if let Some(reason) = self.refuses_work() {
+            let retry_ms = self.pacing.come_back(0, now);
+            return Some(ResponseBody::Unavailable { reason, retry_ms });
         }
         self.enqueue(
             Carried::Health { origin, since: now },
@@ -261,31 +376,37 @@ impl Engine {
     pub(super) fn end_transfers(&mut self, now: MonoTime, out: &mut Output) {
         while let Some(at) = self.transfers.iter().position(|&(_, until)| until <= now) {
             let (origin, _) = self.transfers.remove(at);
-            let reason = "the other replica did not take over in time".to_owned();
-            self.finish_request(origin, ResponseBody::Unavailable { reason }, out);
+            let refusal = unavailable("the other replica did not take over in time", 0);
+            self.finish_request(origin, refusal, out);
         }
     }
 
     /// Keep-alives that are due go into the batch as one command.
     pub(super) fn flush_gathered(&mut self, now: MonoTime) {
-        while let Some((command, parts)) = self.gather.take(now) {
+        for (command, parts) in self.gather.take(now) {
             let payload = Bytes::from(command.encode());
             self.enqueue(Carried::Beats(parts), EntryKind::App, payload);
         }
     }
 }
 
-/// Whether a command takes space that a nearly full disk has not got, or begins something new. What ends or keeps up something
-/// always goes on.
-fn adds_work(command: &Command) -> bool {
-    match command {
-        Command::Open { .. } => true,
-        Command::KeepAlive { .. } | Command::Settle { .. } => false,
-        Command::Session { op, .. } => {
-            matches!(
-                op,
-                Op::Acquire { .. } | Op::Append { .. } | Op::CreateFile { .. }
-            )
-        }
+/// What new work is told that finds no room.
+const OVERLOADED: &str = "leader has no room for more work; retry";
+
+fn unavailable(reason: &str, retry_ms: u64) -> ResponseBody {
+    ResponseBody::Unavailable {
+        reason: reason.to_owned(),
+        retry_ms,
     }
+}
+
+fn too_long(bytes: usize) -> String {
+    format!("command of {bytes} bytes; the limit is {COMMAND_BYTES_MAX}")
+}
+
+fn decode(bytes: &[u8]) -> Result<Command, String> {
+    if bytes.len() > COMMAND_BYTES_MAX {
+        return Err(too_long(bytes.len()));
+    }
+    Command::decode(bytes).map_err(|error| error.to_string())
 }

@@ -27,9 +27,9 @@ pub struct EngineOptions {
 pub struct Limits {
     /// Requests open on one connection.
     pub per_connection: usize,
-    /// Requests open in all, waiting acquires among them.
+    /// Requests open in all. Acquires that wait for a lock are no work and not among them.
     pub in_all: usize,
-    /// Bytes of commands gathered in one batch.
+    /// Bytes of commands in one batch that add work.
     pub batch_bytes: usize,
     /// Bytes of chosen entries kept in memory while applying waits; the rest is read back.
     pub backlog_bytes: usize,

@@ -6,8 +6,16 @@
 //!                                                                               \--granted--> answered
 //! ```
 //!
-//! Each attempt has an entry of its own, also if it repeats a command, so that its answer can tell the
-//! stamp of the very entry that carried it. Only an acquire that waits now is attached without one.
+//! An answer tells the stamp of the entry that carried the very attempt: from it and from the time of
+//! sending the client counts how long it may believe in its lock. An attempt that has no entry of its
+//! own is answered without a stamp, so that nobody counts from a sending that came later than the entry:
+//!
+//! - A retry of a command that is in flight here, byte for byte the same, joins its entry. Under overload
+//!   retries would otherwise grow faster than they drain. The attempt whose entry it is is answered first.
+//! - An acquire that waits now is attached to its place in the queue.
+//!
+//! Attempts that wait for a lock are no load and do not count towards the limits on open requests. Their
+//! number is bounded by the queues of the state machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +31,8 @@ use super::io::{ConnId, Origin, Output};
 /// every few seconds, so that without a bound the table would fill up; the newest count, one more in
 /// case they arrive out of order.
 const ATTEMPTS_MAX: usize = 2;
+/// Attempts of one command, over all connections, that are answered together.
+const JOINED_MAX: usize = 8;
 
 /// What a command is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +48,16 @@ pub(super) enum Key {
 /// For whom an entry was proposed.
 #[derive(Debug)]
 pub(super) enum Carried {
-    /// One attempt of a client's command.
-    Command { origin: Origin, key: Key },
+    /// A client's command.
+    Command {
+        /// The attempt that the entry was made for.
+        origin: Origin,
+        key: Key,
+        /// As the attempt sent it.
+        bytes: Bytes,
+        /// Later attempts with the same bytes.
+        joined: Vec<Origin>,
+    },
     /// Gathered keep-alives: attempts in order, each with the number of its beats.
     Beats(Vec<(Origin, usize)>),
     /// A commit that somebody wants measured.
@@ -52,7 +70,10 @@ impl Carried {
     /// The attempts to answer.
     pub(super) fn origins(self) -> Vec<Origin> {
         match self {
-            Carried::Command { origin, .. } | Carried::Health { origin, .. } => vec![origin],
+            Carried::Command { origin, joined, .. } => {
+                std::iter::once(origin).chain(joined).collect()
+            }
+            Carried::Health { origin, .. } => vec![origin],
             Carried::Beats(parts) => parts.into_iter().map(|(origin, _)| origin).collect(),
             Carried::Own => Vec::new(),
         }
@@ -77,12 +98,9 @@ impl Placed {
         }
     }
 
-    /// The number of attempts, if these are gathered keep-alives.
-    pub(super) fn gathered(&self) -> Option<usize> {
-        match &self.carried {
-            Carried::Beats(parts) => Some(parts.len()),
-            _ => None,
-        }
+    /// Whether these are gathered keep-alives.
+    pub(super) fn is_gathered(&self) -> bool {
+        matches!(self.carried, Carried::Beats(_))
     }
 }
 
@@ -96,8 +114,15 @@ struct Waiter {
 
 #[derive(Debug, Default)]
 struct Connection {
+    /// Requests that are work: waiting acquires are not among them.
     open: usize,
     waits: BTreeSet<(SessionId, Seq)>,
+}
+
+impl Connection {
+    fn is_idle(&self) -> bool {
+        self.open == 0 && self.waits.is_empty()
+    }
 }
 
 /// See the module.
@@ -108,8 +133,10 @@ pub(super) struct Requests {
     placed: BTreeMap<Slot, Placed>,
     /// Where each id of `placed` stands.
     slots: BTreeMap<u64, Slot>,
+    /// The newest id of each command in `proposed` and `placed`.
+    flying: BTreeMap<Key, u64>,
     waiting: BTreeMap<(SessionId, Seq), Vec<Waiter>>,
-    /// Connections with open requests; the sum of their `open` is `open`.
+    /// Connections with open requests or waits; the sum of their `open` is `open`.
     connections: BTreeMap<ConnId, Connection>,
     open: usize,
     /// Whom to tell what a session loses.
@@ -135,10 +162,16 @@ impl Requests {
         };
         connection.open -= 1;
         self.open -= 1;
-        if connection.open == 0 {
+        if connection.is_idle() {
             self.connections.remove(&origin.conn);
         }
         true
+    }
+
+    /// Attempts of waiting acquires.
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
     }
 
     /// Forgets a connection. What it proposed goes its way, with nobody to be told.
@@ -161,8 +194,52 @@ impl Requests {
     /// Takes a proposal into the table; the id is the one to propose it under.
     pub(super) fn propose(&mut self, carried: Carried) -> u64 {
         self.next_id += 1;
+        if let Carried::Command { key, .. } = &carried {
+            self.flying.insert(*key, self.next_id);
+        }
         self.proposed.insert(self.next_id, carried);
         self.next_id
+    }
+
+    /// Joins an attempt to the entry in flight that carries the same command in the same bytes.
+    /// False if there is none.
+    pub(super) fn join(&mut self, key: Key, bytes: &Bytes, origin: Origin) -> bool {
+        let Some(id) = self.flying.get(&key) else {
+            return false;
+        };
+        let carried = match self.slots.get(id) {
+            Some(slot) => self.placed.get_mut(slot).map(|placed| &mut placed.carried),
+            None => self.proposed.get_mut(id),
+        };
+        let Some(Carried::Command {
+            bytes: first,
+            joined,
+            ..
+        }) = carried
+        else {
+            return false;
+        };
+        if first != bytes {
+            return false;
+        }
+        // The newest attempt of a connection stands for the older ones.
+        let same = joined.iter().position(|it| it.conn == origin.conn);
+        let oldest = (joined.len() >= JOINED_MAX).then_some(0);
+        let replaced = same.or(oldest).map(|at| joined.remove(at));
+        joined.push(origin);
+        if let Some(replaced) = replaced {
+            self.close(replaced);
+        }
+        true
+    }
+
+    /// A command is in flight no more.
+    fn landed(&mut self, id: u64, carried: &Carried) {
+        if let Carried::Command { key, .. } = carried
+            && self.flying.get(key) == Some(&id)
+        {
+            self.flying.remove(key);
+        }
     }
 
     /// The core put a proposal into the log.
@@ -183,10 +260,12 @@ impl Requests {
 
     /// Takes out a proposal that the core gave back.
     pub(super) fn take_rejected(&mut self, id: u64) -> Option<Carried> {
-        if let Some(slot) = self.slots.remove(&id) {
-            return self.placed.remove(&slot).map(|placed| placed.carried);
-        }
-        self.proposed.remove(&id)
+        let carried = match self.slots.remove(&id) {
+            Some(slot) => self.placed.remove(&slot).map(|placed| placed.carried),
+            None => self.proposed.remove(&id),
+        }?;
+        self.landed(id, &carried);
+        Some(carried)
     }
 
     /// Proposals that are neither applied nor given back.
@@ -201,11 +280,13 @@ impl Requests {
         }
         let placed = self.placed.remove(&slot)?;
         self.slots.remove(&placed.id);
+        self.landed(placed.id, &placed.carried);
         Some(placed)
     }
 
     /// Attaches an attempt to an acquire that waits, in place of the connection's oldest one if there
-    /// are too many. Says whether anybody still waits for the answer.
+    /// are too many. From now on it counts as open no more. Says whether anybody still waits for the
+    /// answer.
     pub(super) fn attach(
         &mut self,
         key: (SessionId, Seq),
@@ -215,6 +296,8 @@ impl Requests {
         let Some(connection) = self.connections.get_mut(&origin.conn) else {
             return false;
         };
+        connection.open -= 1;
+        self.open -= 1;
         connection.waits.insert(key);
         let waiters = self.waiting.entry(key).or_default();
         let same = |waiter: &Waiter| waiter.origin.conn == origin.conn;
@@ -222,11 +305,24 @@ impl Requests {
             && let Some(oldest) = waiters.iter().position(same)
         {
             waiters.remove(oldest);
-            connection.open -= 1;
-            self.open -= 1;
+        } else if waiters.len() >= JOINED_MAX {
+            let Waiter { origin: oldest, .. } = waiters.remove(0);
+            if !waiters.iter().any(|it| it.origin.conn == oldest.conn) {
+                self.forget_wait(oldest.conn, key);
+            }
         }
+        let waiters = self.waiting.entry(key).or_default();
         waiters.push(Waiter { origin, stamp_ms });
         true
+    }
+
+    fn forget_wait(&mut self, conn: ConnId, key: (SessionId, Seq)) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.waits.remove(&key);
+            if connection.is_idle() {
+                self.connections.remove(&conn);
+            }
+        }
     }
 
     /// An acquire left its queue because its client wants it no more. Nobody listens, as a rule.
@@ -241,9 +337,10 @@ impl Requests {
     pub(super) fn take_waiting(&mut self) -> Vec<Origin> {
         self.homes = Homes::default();
         let waiting = std::mem::take(&mut self.waiting);
-        for connection in self.connections.values_mut() {
+        self.connections.retain(|_, connection| {
             connection.waits.clear();
-        }
+            !connection.is_idle()
+        });
         waiting
             .into_values()
             .flatten()
@@ -328,10 +425,15 @@ impl Requests {
     /// To everyone attached to a waiting acquire.
     fn push(&mut self, key: (SessionId, Seq), slot: Slot, bytes: &Bytes, out: &mut Output) {
         for Waiter { origin, stamp_ms } in self.waiting.remove(&key).unwrap_or_default() {
-            if let Some(connection) = self.connections.get_mut(&origin.conn) {
-                connection.waits.remove(&key);
-            }
-            self.send(origin, slot, stamp_ms, bytes.clone(), out);
+            self.forget_wait(origin.conn, key);
+            out.reply(
+                origin,
+                ResponseBody::Outcome {
+                    slot: slot.0,
+                    stamp_ms,
+                    bytes: bytes.clone(),
+                },
+            );
         }
     }
 
@@ -359,13 +461,23 @@ impl Requests {
     ) {
         let Some(Own {
             stamp_ms,
-            carried: Carried::Command { origin, key },
+            carried:
+                Carried::Command {
+                    origin,
+                    key,
+                    joined,
+                    ..
+                },
         }) = own
         else {
             return;
         };
         if *key == to {
             self.send(*origin, slot, *stamp_ms, bytes.clone(), out);
+            for later in joined {
+                // Sent after the entry was made: its sending must not be paired with that stamp.
+                self.send(*later, slot, None, bytes.clone(), out);
+            }
             *own = None;
         }
     }

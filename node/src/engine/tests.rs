@@ -229,7 +229,12 @@ fn each_attempt_is_answered_with_its_own_stamp() {
     let first = sole.command(1, &acquire(session, 1));
     sole.finish();
     sole.after_ms(7);
-    let second = sole.command(2, &acquire(session, 1));
+    // It names another number as done, so it is no repetition of the first's bytes.
+    let mut again = acquire(session, 1);
+    if let Command::Session { done, .. } = &mut again {
+        done.also = vec![(9, 9)];
+    }
+    let second = sole.command(2, &again);
     sole.sync();
     let outcomes = sole.outcomes();
     assert_eq!(
@@ -297,7 +302,12 @@ fn asking_again_for_long_and_giving_up_leave_nothing_open() {
         .map(|_| sole.command(2, &acquire(waiter, 1)))
         .collect();
     sole.sync();
-    assert_eq!(sole.engine.requests.open(ConnId(2)), (2, 2));
+    assert_eq!(sole.engine.requests.waiters(), 2);
+    assert_eq!(
+        sole.engine.requests.open(ConnId(2)),
+        (0, 0),
+        "waiting is no load"
+    );
     sole.answers();
 
     let done = Done {
@@ -673,4 +683,225 @@ fn a_forced_release_and_the_end_of_a_session_are_pushed_to_the_holder() {
     sole.command(2, &numbered(other, 2, Op::Close));
     sole.sync();
     assert_eq!(sole.losses(), []);
+}
+
+/// Retries under overload must not add to it. The first attempt alone may count from its sending.
+#[test]
+fn a_retry_of_what_is_in_flight_joins_it() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    let before = sole.entries;
+    let first = sole.command(1, &acquire(session, 1));
+    let same_batch = sole.command(1, &acquire(session, 1));
+    sole.finish();
+    sole.after_ms(7);
+    let newer = sole.command(1, &acquire(session, 1));
+    let elsewhere = sole.command(2, &acquire(session, 1));
+    sole.sync();
+    sole.sync();
+    assert_eq!(sole.entries, before + 1);
+    let answers: Vec<(u64, bool)> = sole
+        .outcomes()
+        .into_iter()
+        .map(|(id, stamp, outcome)| {
+            assert!(matches!(outcome, Outcome::Granted { .. }), "{outcome:?}");
+            (id, stamp.is_some())
+        })
+        .collect();
+    assert_eq!(
+        answers,
+        [(first, true), (newer, false), (elsewhere, false)],
+        "{same_batch} is replaced by its connection's newer one"
+    );
+    for conn in [1, 2] {
+        assert_eq!(sole.engine.requests.open(ConnId(conn)), (0, 0));
+    }
+}
+
+/// If the connection of the attempt that made the entry is gone, nobody gets its stamp.
+#[test]
+fn a_retry_by_another_connection_gets_no_stamp() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    sole.command(1, &acquire(session, 1));
+    sole.finish();
+    sole.give(Input::ClientGone { conn: ConnId(1) });
+    let again = sole.command(2, &acquire(session, 1));
+    sole.sync();
+    let [(id, None, Outcome::Granted { .. })] = sole.outcomes()[..] else {
+        panic!("one answer without a stamp")
+    };
+    assert_eq!(id, again);
+    // Once it is applied, a repetition has an entry and a stamp of its own.
+    sole.command(2, &acquire(session, 1));
+    sole.sync();
+    let [(_, Some(_), Outcome::Granted { .. })] = sole.outcomes()[..] else {
+        panic!("the first answer, stamped")
+    };
+}
+
+fn append(session: SessionId, seq: u64, token: Token, bytes: usize) -> Command {
+    let op = Op::Append {
+        lock: "l".to_owned(),
+        token,
+        place: seq as u32,
+        file: "file_0".to_owned(),
+        data: Bytes::from(vec![b'x'; bytes]),
+    };
+    Command::Session {
+        session,
+        seq: Seq(seq),
+        done: Done::default(),
+        op,
+    }
+}
+
+/// A leader whose disk does not keep up refuses new work, and nothing else.
+#[test]
+fn what_keeps_or_ends_something_passes_an_append_without_room() {
+    let mut options = options();
+    options.core.unchosen_bytes_max = 1 << 20;
+    let mut sole = Sole::new(options);
+    let (writer, holder) = (sole.open(1), sole.open(2));
+    sole.command(2, &acquire(holder, 1));
+    sole.sync();
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
+    // Of these some are taken and some refused; the others come behind all of them in one batch.
+    let appends: Vec<u64> = (1..=20)
+        .map(|seq| sole.command(1, &append(writer, seq, Token(9), 100 << 10)))
+        .collect();
+    let beat = sole.command(2, &keep_alive(holder));
+    let released = sole.command(2, &release(holder, 2, token));
+    sole.finish();
+    let refused: Vec<u64> = sole
+        .answers()
+        .into_iter()
+        .map(|(id, body)| match body {
+            ResponseBody::Unavailable { retry_ms, .. } if retry_ms > 0 => id,
+            other => panic!("{id}: {other:?}"),
+        })
+        .collect();
+    assert_eq!(refused, appends[20 - refused.len()..]);
+    assert!((10..20).contains(&refused.len()), "{refused:?}");
+    sole.sync();
+    let done: Vec<u64> = sole.outcomes().into_iter().map(|(id, _, _)| id).collect();
+    assert_eq!(done[..2], [beat, released], "and before the appends");
+}
+
+/// Room for a large command is promised in the order of asking and used once.
+#[test]
+fn large_commands_wait_for_room_before_they_are_sent() {
+    let mut options = options();
+    options.core.unchosen_bytes_max = 4 << 20;
+    let mut sole = Sole::new(options);
+    let [session, second, third] = [1, 2, 3].map(|conn| sole.open(conn));
+    let bytes = 1 << 20;
+    for seq in 1..=3 {
+        sole.command(1, &append(session, seq, Token(9), bytes));
+    }
+    sole.finish();
+    assert_eq!(sole.answers(), []);
+    let bytes = (bytes + 200) as u64;
+    let asked = [2, 3].map(|conn| sole.ask(conn, RequestBody::Room { bytes }));
+    sole.finish();
+    assert_eq!(sole.answers(), [], "both wait");
+    sole.sync();
+    let answers = sole.answers();
+    let given: Vec<u64> = answers
+        .iter()
+        .filter(|(_, body)| *body == ResponseBody::Done)
+        .map(|(id, _)| *id)
+        .collect();
+    assert_eq!(given, asked);
+    // Nobody takes it from under them.
+    for seq in 4..=7 {
+        sole.command(1, &append(session, seq, Token(9), 1 << 20));
+    }
+    let promised = [(2, second), (3, third)]
+        .map(|(conn, session)| sole.command(conn, &append(session, 1, Token(9), 1 << 20)));
+    sole.finish();
+    let refused: Vec<u64> = sole.answers().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(refused.len(), 3, "one of four had room beside them");
+    assert!(promised.iter().all(|id| !refused.contains(id)));
+
+    let asked = sole.ask(2, RequestBody::Room { bytes });
+    sole.after_ms(600);
+    sole.finish();
+    let [(id, ResponseBody::Unavailable { retry_ms, .. })] = &sole.answers()[..] else {
+        panic!("told to come back")
+    };
+    assert!(*id == asked && *retry_ms > 0);
+}
+
+/// 100,000 sessions with leases of 5 s send 60,000 of these a second: the interval bounds how long they
+/// wait, not how many of them there may be.
+#[test]
+fn all_keep_alives_of_an_interval_go_together() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    sole.command(1, &keep_alive(session));
+    sole.command(2, &keep_alive(session));
+    sole.sync();
+    sole.outcomes();
+    let asked = 3 * gather::BEATS_MAX + 1;
+    let before = sole.entries;
+    for conn in 0..asked {
+        sole.command(conn as u64, &keep_alive(session));
+    }
+    sole.after_ms(100);
+    sole.sync();
+    assert_eq!(sole.entries, before + 4);
+    assert_eq!(sole.outcomes().len(), asked);
+}
+
+/// A lock with a long queue leaves room for everybody's other requests.
+#[test]
+fn waiting_is_no_load() {
+    let mut options = options();
+    options.limits = Limits {
+        per_connection: 4,
+        in_all: 4,
+        ..Limits::default()
+    };
+    let mut sole = Sole::new(options);
+    let holder = sole.open(1);
+    sole.command(1, &acquire(holder, 1));
+    sole.sync();
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
+    for _ in 0..20 {
+        let waiter = sole.open(2);
+        sole.command(2, &acquire(waiter, 1));
+        sole.sync();
+        sole.answers();
+    }
+    let released = sole.command(1, &release(holder, 2, token));
+    sole.sync();
+    let done = sole.outcomes();
+    assert!(
+        done.iter()
+            .any(|(id, _, outcome)| *id == released && matches!(outcome, Outcome::Released { .. })),
+        "{done:?}"
+    );
+}
+
+/// `Health` stands for new work: it says what a client's would be told.
+#[test]
+fn health_is_refused_when_new_work_is() {
+    let mut sole = Sole::new(options());
+    sole.ask(1, RequestBody::Health);
+    sole.sync();
+    let [(_, ResponseBody::Health { .. })] = sole.answers()[..] else {
+        panic!("healthy")
+    };
+    sole.give(Input::DiskLow(true));
+    sole.ask(1, RequestBody::Health);
+    sole.sync();
+    let [(_, ResponseBody::Unavailable { reason, .. })] = &sole.answers()[..] else {
+        panic!("not healthy")
+    };
+    assert!(reason.contains("disk of the log"), "{reason}");
 }

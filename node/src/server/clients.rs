@@ -6,7 +6,12 @@
 //!
 //! Nobody can hold up the others: a caller that does not greet is gone after seconds, one that does
 //! not read its answers is cut off when its queue is full, one that floods is read only as fast as
-//! the reactor takes requests, and what is no frame ends that one connection.
+//! the reactor takes requests, one that says nothing for minutes is let go, and what is no frame ends
+//! that one connection.
+//!
+//! What waits to be read is bounded for all clients together: once it exceeds [`QUEUED_BYTES_MAX`], a
+//! client with more than an equal share of that is cut off at its next answer. So it never exceeds
+//! twice that bound and one answer a client, however many there are.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,9 +20,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use net::connection::{self, Closed, ConnectError, FrameReceiver, FrameSender, Greeted, SendError};
+use net::connection::{
+    self, Closed, ConnectError, FrameReceiver, FrameSender, Greeted, Queued, SendError,
+};
 use net::{Hello, HelloRole, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::engine::ConnId;
 use crate::failure::with_causes;
@@ -29,8 +37,9 @@ use crate::server::throttle::Throttle;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Answers that may wait for one client to read them.
 const QUEUE_BYTES: usize = 64 << 20;
-/// Answers that may wait for all clients together before no more file data is read for anybody.
-const QUEUED_BYTES_MAX: usize = 256 << 20;
+/// Answers that may wait for all clients together. Above it no more file data is read for anybody, and
+/// those who read least are cut off.
+pub(crate) const QUEUED_BYTES_MAX: usize = 256 << 20;
 /// After a failed accept, as out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,6 +48,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Clients {
     greeting: Hello,
     connections_max: usize,
+    /// A connection without a frame for so long is ended.
+    idle_max: Duration,
+    /// Bytes that wait to be read, over all connections.
+    queued: Queued,
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
     open: RefCell<BTreeMap<ConnId, FrameSender>>,
@@ -55,13 +68,15 @@ impl Clients {
     /// No connections yet. `cluster`, `node` and `label` are what callers are greeted with.
     pub(crate) fn new(
         (cluster, node, label): (u128, u16, String),
-        connections_max: usize,
+        (connections_max, idle_max): (usize, Duration),
         inbox: Arc<Inbox>,
         metrics: Arc<Metrics>,
     ) -> Rc<Clients> {
         Rc::new(Clients {
             greeting: Hello::new(cluster, HelloRole::Server { node, label }),
             connections_max,
+            idle_max,
+            queued: Queued::default(),
             inbox,
             metrics,
             open: RefCell::default(),
@@ -103,6 +118,15 @@ impl Clients {
         let Some(sender) = open.get(&conn) else {
             return;
         };
+        if self.overfull() && sender.queued_bytes() > QUEUED_BYTES_MAX / open.len() {
+            sender.abort();
+            self.ended(
+                &format!("connection {}", conn.0),
+                "does_not_read",
+                "too many answers wait to be read, and most of them here",
+            );
+            return;
+        }
         match sender.send_body(response.encode()) {
             Ok(()) => self.touched.borrow_mut().push(sender.clone()),
             Err(SendError::Closed) => {}
@@ -134,11 +158,7 @@ impl Clients {
 
     /// Bytes of answers that are not written yet.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.open
-            .borrow()
-            .values()
-            .map(FrameSender::queued_bytes)
-            .sum()
+        self.queued.bytes()
     }
 
     /// How many have greeted.
@@ -158,6 +178,7 @@ impl Clients {
         let options = connection::Options {
             handshake: HANDSHAKE,
             queue_bytes: QUEUE_BYTES,
+            queued: self.queued.clone(),
         };
         let answer = |hello: &Hello| match hello.role {
             HelloRole::Client { .. } => Ok(self.greeting.clone()),
@@ -193,17 +214,20 @@ impl Clients {
             Ended::Closed(closed) => {
                 tracing::debug!(from, conn = conn.0, reason = %closed, "client gone")
             }
+            Ended::Idle => tracing::debug!(from, conn = conn.0, "client idle for too long"),
             Ended::Nonsense(reason) => self.ended(from, "bad_request", &reason),
         }
+        // Says goodbye, if that has not happened: the last sender goes.
         self.open.borrow_mut().remove(&conn);
         self.inbox.push(Event::ConnectionEnded(conn));
     }
 
     async fn read(&self, conn: ConnId, receiver: &mut FrameReceiver) -> Ended {
         loop {
-            let mut next = match receiver.next().await {
-                Ok(body) => Some(body),
-                Err(closed) => return Ended::Closed(closed),
+            let mut next = match timeout(self.idle_max, receiver.next()).await {
+                Ok(Ok(body)) => Some(body),
+                Ok(Err(closed)) => return Ended::Closed(closed),
+                Err(_) => return Ended::Idle,
             };
             let mut several = false;
             while let Some(body) = next {
@@ -250,6 +274,8 @@ impl Clients {
 /// Why a conversation is over.
 enum Ended {
     Closed(Closed),
+    /// It has said nothing for too long.
+    Idle,
     Nonsense(String),
 }
 

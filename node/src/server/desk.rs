@@ -43,6 +43,8 @@ pub struct Report {
     pub fell_behind: Vec<FellBehind>,
     /// How much it has to do.
     pub load: Load,
+    /// Why it would refuse new work if it leads.
+    pub refuses_work: Option<String>,
 }
 
 /// A peer that lags further than the log reaches back.

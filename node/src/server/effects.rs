@@ -23,6 +23,9 @@ use crate::server::inbox::{Event, Inbox};
 const CHECK_SLICE_BYTES: usize = 256 << 10;
 /// File reads that may wait for their file's check.
 const UNCHECKED_MAX: usize = 1024;
+/// Answers that may wait for space together with the writes before them. Reads beyond are refused: they
+/// can be asked for again.
+const WAITING_ANSWERS_MAX: usize = 16_384;
 /// Parts up to this are read at once, mostly from the page cache; larger ones on another thread.
 const INLINE_READ_BYTES_MAX: usize = 64 << 10;
 
@@ -119,6 +122,14 @@ impl Effects {
                 match effect {
                     Effect::Reply { conn, response } if !tells_state(&response) => {
                         clients.reply(conn, &response);
+                    }
+                    Effect::Reply { conn, response }
+                        if is_read(&response) && self.waiting.len() >= WAITING_ANSWERS_MAX =>
+                    {
+                        clients.reply(conn, &no_space(response.id));
+                    }
+                    Effect::ReadFile(read) if self.waiting.len() >= WAITING_ANSWERS_MAX => {
+                        clients.reply(read.origin.conn, &no_space(read.origin.request));
                     }
                     effect => self.waiting.push_back(effect),
                 }
@@ -357,6 +368,22 @@ fn carry_out(work: &mpsc::Receiver<Work>, inbox: &Inbox) {
     }
 }
 
+/// Whether nothing was changed for this answer.
+fn is_read(response: &net::Response) -> bool {
+    matches!(response.body, net::ResponseBody::Answer { .. })
+}
+
+/// What a read is told while applying waits for space and too many others wait already.
+fn no_space(id: u64) -> net::Response {
+    net::Response {
+        id,
+        body: net::ResponseBody::Unavailable {
+            reason: "the data files are behind; retry".to_owned(),
+            retry_ms: 1_000,
+        },
+    }
+}
+
 /// Reads, on whatever thread this is. A disk that fails here fails one answer, not the replica: what
 /// it promised is in the log.
 fn answer(read: &FileRead, job: ReadJob) -> (net::Response, Option<Rotten>) {
@@ -384,7 +411,10 @@ fn answer(read: &FileRead, job: ReadJob) -> (net::Response, Option<Rotten>) {
 fn unavailable(read: &FileRead, reason: String) -> net::Response {
     net::Response {
         id: read.origin.request,
-        body: net::ResponseBody::Unavailable { reason },
+        body: net::ResponseBody::Unavailable {
+            reason,
+            retry_ms: 0,
+        },
     }
 }
 
@@ -463,7 +493,7 @@ mod tests {
         let inbox = Arc::new(Inbox::default());
         let clients = Clients::new(
             (1, 1, "x".into()),
-            1,
+            (1, std::time::Duration::MAX),
             inbox.clone(),
             Arc::new(Metrics::new()),
         );
@@ -498,7 +528,7 @@ mod tests {
         let inbox = Arc::new(Inbox::default());
         let clients = Clients::new(
             (1, 1, "x".into()),
-            1,
+            (1, std::time::Duration::MAX),
             inbox.clone(),
             Arc::new(Metrics::new()),
         );

@@ -129,6 +129,7 @@ impl Standing {
             core: engine.core().status(),
             log: wal.report(),
             fell_behind: self.fell_behind.values().copied().collect(),
+            refuses_work: engine.refuses_work(),
             load: Load {
                 connections: clients.count(),
                 effects_waiting: effects.waiting() as u64,

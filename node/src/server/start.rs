@@ -15,7 +15,7 @@ use crate::clock::{Clock, micros};
 use crate::config::ServeConfig;
 use crate::engine::{Output, SnapshotPolicy};
 use crate::failure::{Exit, Failure};
-use crate::http::{self, Pages};
+use crate::http::{self, Hosts, Pages};
 use crate::metrics::Metrics;
 use crate::server::births;
 use crate::server::clients::Clients;
@@ -65,6 +65,7 @@ impl Replica {
             Pages {
                 desk: desk.clone(),
                 metrics: metrics.clone(),
+                hosts: Arc::new(Hosts::new(&config)),
             },
         ));
 
@@ -95,7 +96,7 @@ impl Replica {
         let greeting = (record.cluster, config.id, record.name.clone());
         let clients = Clients::new(
             greeting,
-            config.max_clients as usize,
+            (config.max_clients as usize, config.client_idle_timeout),
             inbox.clone(),
             metrics.clone(),
         );

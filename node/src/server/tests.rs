@@ -79,7 +79,7 @@ impl Running {
         let mut stream = connect(self.at.http);
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         )
         .expect("a request");
         let mut text = String::new();
@@ -207,6 +207,112 @@ fn connections_beyond_the_limit_are_closed() {
     drop(second);
     // Once one is gone there is room again.
     section(&replica.client(), "x");
+    replica.stop();
+}
+
+/// A client that greeted and went silent is let go with a goodbye; the library comes back by itself.
+#[test]
+fn a_silent_client_is_let_go() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[("client-idle-timeout", "1s")])).expect("a start");
+    let at = replica.at.client;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let ended = runtime.block_on(async {
+        let role = net::HelloRole::Client { name: "t".into() };
+        let hello = net::Hello::new(0, role);
+        let options = net::connection::Options::default();
+        let mut greeted = net::connection::dial(at, &hello, &options)
+            .await
+            .expect("greeted");
+        tokio::time::timeout(SOON, greeted.receiver.next())
+            .await
+            .expect("soon")
+    });
+    assert!(matches!(ended, Err(net::Closed::Goodbye)), "{ended:?}");
+    let client = replica.client();
+    section(&client, "one");
+    std::thread::sleep(Duration::from_millis(1_500));
+    section(&client, "two");
+    replica.stop();
+}
+
+/// However many look for the leader at once, each is answered.
+#[test]
+fn thousands_who_ask_at_once_how_it_stands_are_all_answered() {
+    const ASKED: u64 = 5_000;
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[])).expect("a start");
+    let at = replica.at.client;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let answered = runtime.block_on(async {
+        let role = net::HelloRole::Client { name: "t".into() };
+        let hello = net::Hello::new(0, role);
+        let options = net::connection::Options::default();
+        let mut greeted = net::connection::dial(at, &hello, &options)
+            .await
+            .expect("greeted");
+        for id in 1..=ASKED {
+            let body = net::RequestBody::Status;
+            let request = net::Request { id, body };
+            greeted.sender.send_body(request.encode()).expect("queued");
+        }
+        let mut answered = std::collections::BTreeSet::new();
+        while answered.len() < ASKED as usize {
+            let next = tokio::time::timeout(SOON, greeted.receiver.next());
+            let Ok(Ok(body)) = next.await else { break };
+            answered.insert(net::Response::decode(body).expect("an answer").id);
+        }
+        answered.len()
+    });
+    assert_eq!(answered, ASKED as usize);
+    replica.stop();
+}
+
+/// Browsers can be led here under a foreign name, and would hand over what they are shown.
+#[test]
+fn pages_are_given_out_under_own_names_only() {
+    let folder = Folder::temporary().expect("a folder");
+    let flags = [("http-hosts", "pages.example, other.example")];
+    let replica = start(config(folder.path(), &flags)).expect("a start");
+    let code = |head: &str| {
+        let mut stream = connect(replica.at.http);
+        write!(stream, "GET /status {head}\r\nconnection: close\r\n\r\n").expect("a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        text.split(' ').nth(1).map(str::to_owned)
+    };
+    let at = replica.at.http;
+    for own in [
+        format!("{at}"),
+        "localhost".into(),
+        "pages.example:80".into(),
+    ] {
+        assert_eq!(
+            code(&format!("HTTP/1.1\r\nhost: {own}")).as_deref(),
+            Some("200"),
+            "{own}"
+        );
+    }
+    assert_eq!(
+        code("HTTP/1.0").as_deref(),
+        Some("200"),
+        "no browser leaves the name out"
+    );
+    assert_eq!(
+        code("HTTP/1.1\r\nhost: attacker.example").as_deref(),
+        Some("421")
+    );
+    replica.stop();
+}
+
+/// Idle sockets take no place that somebody with a question needs.
+#[test]
+fn idle_sockets_do_not_keep_a_page_back() {
+    let folder = Folder::temporary().expect("a folder");
+    let replica = start(config(folder.path(), &[])).expect("a start");
+    let idle: Vec<TcpStream> = (0..100).map(|_| connect(replica.at.http)).collect();
+    assert_eq!(replica.get("/livez").0, 200);
+    drop(idle);
     replica.stop();
 }
 

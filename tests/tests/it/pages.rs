@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tests::harness::binaries::command;
@@ -206,4 +206,40 @@ fn settings_say_where_they_come_from() {
     ] {
         assert!(line(name).contains(value), "{}", line(name));
     }
+}
+
+/// `status` asks all at once: the dead ones cost no time. Without a quorum it says so, and ends with 5; and
+/// `--until-equal` keeps to its time, and ends with 4.
+#[test]
+fn status_says_when_there_is_no_quorum() {
+    let mut cluster = Cluster::start(3);
+    cluster.client("C1").section(&[("file_0", "A")]);
+    cluster.wait_equal();
+    let status = |cluster: &Cluster, more: &[&str]| {
+        let asked = Instant::now();
+        let mut command = cluster.holdfast();
+        let output = command.arg("status").args(more).output().expect("runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), told, asked.elapsed())
+    };
+    assert_eq!(status(&cluster, &["--until-equal", "10s"]).0, Some(0));
+
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    wait_for("another leader", LIMIT, || {
+        status(&cluster, &[]).0 == Some(0)
+    });
+    let alone = cluster.follower();
+    let others: Vec<u16> = cluster
+        .ids()
+        .into_iter()
+        .filter(|id| *id != alone)
+        .collect();
+    others.iter().for_each(|id| cluster.kill(*id));
+    let (code, told, took) = status(&cluster, &[]);
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.contains("no quorum: 1 of 3"), "{told}");
+    assert!(took < LIMIT, "{took:?}");
+    let (code, told, _) = status(&cluster, &["--until-equal", "500ms"]);
+    assert_eq!(code, Some(4), "{told}");
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use statemachine::Printable;
+
 use crate::exit::End;
 
 /// The one error of every verb.
@@ -39,7 +41,8 @@ impl Failure {
 
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
-        Failure::new(error.code(), error)
+        // Its words come from the service, which quotes what other clients named.
+        Failure::new(error.code(), Printable(&error.to_string()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
+use statemachine::Printable;
 
 use crate::args::Format;
 use crate::failure::Failure;
@@ -132,7 +133,9 @@ fn table<R: Row>(rows: &[R], width: Option<u16>) -> String {
         None => table.set_content_arrangement(ContentArrangement::Disabled),
     };
     for row in rows {
-        table.add_row(row.cells());
+        // Names come from clients: none may forge a row or speak to the terminal.
+        let cells = row.cells().into_iter();
+        table.add_row(cells.map(|cell| Printable(&cell).to_string()));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -208,6 +211,18 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().count() > 2, "{text}");
+    }
+
+    #[test]
+    fn a_name_forges_no_row() {
+        let rows = [Fruit {
+            name: "fig\nplum  1\u{1b}[1A",
+            weight_g: 40,
+        }];
+        assert_eq!(
+            table(&rows, None),
+            "NAME                     WEIGHT\nfig\\nplum  1\\u{1b}[1A  40"
+        );
     }
 
     #[test]

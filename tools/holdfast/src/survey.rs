@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use client::Endpoint;
-use client::raw::Link;
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use net::{MemberInfo, Status};
+use tokio::time::{Instant, timeout_at};
 
 use crate::context::Context;
 use crate::facts::ReplicaRow;
@@ -14,7 +15,14 @@ use crate::failure::Failure;
 /// How long one replica may keep the others' answers back.
 const PATIENCE_MAX: Duration = Duration::from_secs(2);
 
-/// Asks every replica that the endpoints lead to; one row for each, by id, silent ones too. If pinned, the one only.
+/// What a survey hears, in the order in which it comes.
+enum Heard {
+    Status(Endpoint, Option<Box<Status>>),
+    Members(Vec<MemberInfo>),
+}
+
+/// Asks every replica that the endpoints lead to, all at once; one row for each, by id, silent ones too. If
+/// pinned, the one only. Takes no longer than `timeout`, and no longer than it takes all of them to answer.
 ///
 /// # Errors
 ///
@@ -25,17 +33,49 @@ pub(crate) async fn survey(
 ) -> Result<Vec<ReplicaRow>, Failure> {
     let link = &context.link;
     let endpoints = link.endpoints();
-    let first = ask_all(link, endpoints.as_slice(), timeout).await;
-    let members = match context.pin {
-        true => Vec::new(),
-        false => link
-            .members(timeout.min(PATIENCE_MAX))
-            .await
-            .unwrap_or_default(),
+    let patience = timeout.min(PATIENCE_MAX);
+    let until = Instant::now() + patience;
+    let ask = |endpoint: Endpoint| {
+        async move {
+            let status = link
+                .status_once(&endpoint, patience)
+                .await
+                .ok()
+                .map(Box::new);
+            Heard::Status(endpoint, status)
+        }
+        .boxed()
     };
-    let others = unasked(&members, &first, endpoints.by_id());
-    let second = ask_all(link, &others, timeout).await;
-    let rows = rows(first.into_iter().chain(second).collect(), members);
+    let mut asked: FuturesUnordered<_> = endpoints.as_slice().iter().cloned().map(ask).collect();
+    if !context.pin {
+        for endpoint in endpoints.as_slice() {
+            let members = link.members_once(endpoint, patience);
+            asked.push(async { Heard::Members(members.await.unwrap_or_default()) }.boxed());
+        }
+    }
+    let unheard = |endpoint: &Endpoint| (endpoint.clone(), None);
+    let mut answers: Vec<_> = endpoints.as_slice().iter().map(unheard).collect();
+    let mut members = Vec::new();
+    while let Ok(Some(heard)) = timeout_at(until, asked.next()).await {
+        match heard {
+            Heard::Status(endpoint, status) => {
+                answers.retain(|(other, _)| *other != endpoint);
+                answers.push((endpoint, status.map(|status| *status)));
+            }
+            Heard::Members(told) if members.is_empty() => {
+                members = told;
+                for endpoint in unasked(&members, &answers, endpoints.by_id()) {
+                    answers.push((endpoint.clone(), None));
+                    asked.push(ask(endpoint));
+                }
+            }
+            Heard::Members(_) => {}
+        }
+        if all_heard(&members, &answers) {
+            break;
+        }
+    }
+    let rows = rows(answers, members);
     if rows.iter().any(|row| row.reachable) {
         return Ok(rows);
     }
@@ -45,19 +85,12 @@ pub(crate) async fn survey(
     ))
 }
 
-async fn ask_all(
-    link: &Link,
-    endpoints: &[Endpoint],
-    timeout: Duration,
-) -> Vec<(Endpoint, Option<Status>)> {
-    let timeout = timeout.min(PATIENCE_MAX);
-    let asked = endpoints.iter().map(|endpoint| async move {
-        (
-            endpoint.clone(),
-            link.status_at(endpoint, timeout).await.ok(),
-        )
-    });
-    join_all(asked).await
+fn all_heard(members: &[MemberInfo], answers: &[(Endpoint, Option<Status>)]) -> bool {
+    let heard = |member: &MemberInfo| {
+        let mut statuses = answers.iter().filter_map(|(_, status)| status.as_ref());
+        statuses.any(|status| status.id == member.id)
+    };
+    !members.is_empty() && members.iter().all(heard)
 }
 
 /// Members that no endpoint was the address of. In a list by id the user chose each way; no other one is taken.
@@ -118,11 +151,54 @@ fn id_of(endpoint: &Endpoint, members: &[MemberInfo]) -> Option<u16> {
     endpoint.id.or(member.map(|member| member.id))
 }
 
-/// Whether all replicas stand at one slot, at least `slot`, with one state.
+/// How the replicas are led, as far as they say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// A majority answers, and one of them leads.
+    Certain,
+    /// One says that it leads, but too few others answer to be sure.
+    Claimed,
+    /// No replica that answers leads; in words.
+    None(String),
+}
+
+/// Judges by the rows of all members.
+pub(crate) fn lead(rows: &[ReplicaRow]) -> Lead {
+    let (answer, all) = (rows.iter().filter(|row| row.reachable).count(), rows.len());
+    let needed = all / 2 + 1;
+    let leads = rows.iter().any(leads);
+    match (leads, answer >= needed) {
+        (true, true) => Lead::Certain,
+        (true, false) => Lead::Claimed,
+        (false, true) => Lead::None(format!(
+            "no leader: {answer} of {all} replicas answer, none leads"
+        )),
+        (false, false) => Lead::None(no_quorum(rows)),
+    }
+}
+
+/// Says how many replicas answer, and how many are needed.
+pub(crate) fn no_quorum(rows: &[ReplicaRow]) -> String {
+    let (answer, all) = (rows.iter().filter(|row| row.reachable).count(), rows.len());
+    format!(
+        "no quorum: {answer} of {all} replicas answer, {} are needed",
+        all / 2 + 1
+    )
+}
+
+fn leads(row: &ReplicaRow) -> bool {
+    row.reachable && row.role.as_deref() == Some("leader")
+}
+
+/// Whether all replicas stand at one slot, at least `slot`, with one state, under a leader that has
+/// nothing left to commit: what a new leader has not committed yet may have been acknowledged before.
 pub(crate) fn all_equal(rows: &[ReplicaRow], slot: u64) -> bool {
     let Some(first) = rows.first() else {
         return false;
     };
+    if !rows.iter().any(|row| leads(row) && row.lag == Some(0)) {
+        return false;
+    }
     first.applied.is_some_and(|applied| applied >= slot)
         && rows.iter().all(|row| {
             row.reachable && row.applied == first.applied && row.state_hash == first.state_hash
@@ -182,7 +258,12 @@ mod tests {
 
     #[test]
     fn equal_means_all_reachable_at_one_slot_with_one_state() {
-        let row = |applied, hash| ReplicaRow::from(status(1, applied, hash));
+        let row = |applied, hash| {
+            ReplicaRow::from(Status {
+                role: "leader".to_owned(),
+                ..status(1, applied, hash)
+            })
+        };
         assert!(all_equal(&[row(5, 1), row(5, 1)], 5));
         assert!(
             !all_equal(&[row(5, 1), row(5, 1)], 6),
@@ -195,5 +276,40 @@ mod tests {
             5
         ));
         assert!(!all_equal(&[], 0));
+        let follower = ReplicaRow::from(status(1, 5, 1));
+        assert!(
+            !all_equal(&[follower.clone(), follower.clone()], 5),
+            "nobody leads"
+        );
+        assert!(all_equal(&[follower.clone(), row(5, 1)], 5));
+        let new_leader = ReplicaRow {
+            lag: Some(1),
+            ..row(5, 1)
+        };
+        assert!(!all_equal(&[follower, new_leader], 5), "not all committed");
+    }
+
+    #[test]
+    fn without_a_majority_or_a_leader_nobody_leads() {
+        let row = |id, role: &str| {
+            ReplicaRow::from(Status {
+                role: role.to_owned(),
+                ..status(id, 1, 1)
+            })
+        };
+        let dead = |id| ReplicaRow::silent(Some(id), "x:1");
+        assert_eq!(
+            lead(&[row(1, "leader"), row(2, "follower"), dead(3)]),
+            Lead::Certain
+        );
+        assert_eq!(lead(&[row(1, "leader"), dead(2), dead(3)]), Lead::Claimed);
+        let Lead::None(why) = lead(&[row(1, "prober"), dead(2), dead(3)]) else {
+            panic!("nobody leads")
+        };
+        assert_eq!(why, "no quorum: 1 of 3 replicas answer, 2 are needed");
+        let Lead::None(why) = lead(&[row(1, "follower"), row(2, "candidate"), dead(3)]) else {
+            panic!("nobody leads")
+        };
+        assert_eq!(why, "no leader: 2 of 3 replicas answer, none leads");
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 
 use comfy_table::{Table, presets};
 use serde_json::{Map, Value, json};
+use statemachine::Printable;
 
 use crate::failure::Failure;
 
@@ -44,7 +45,7 @@ impl Output {
         if self.json {
             self.object(kind, &fields())
         } else {
-            self.write(&line())
+            self.write(&Printable(&line()).to_string())
         }
     }
 
@@ -125,7 +126,7 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         // Names come from clients: none may break the table or speak to the terminal.
-        Value::String(text) if text.chars().any(char::is_control) => format!("{text:?}"),
+        Value::String(text) if Printable(text).to_string() != *text => format!("{text:?}"),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {

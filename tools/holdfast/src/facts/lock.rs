@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use statemachine::{HolderFact, LockLine, LockStatus, WaiterFact};
+use statemachine::{HolderFact, LockLine, LockStatus, Printable, WaiterFact};
 
 use super::{size, time};
 use crate::output::Row;
@@ -123,12 +123,12 @@ impl LockObject {
     /// Some lines for people.
     pub(crate) fn text(&self) -> String {
         let mut text = match &self.holder {
-            None => format!("{}: free", self.lock),
+            None => format!("{}: free", Printable(&self.lock)),
             Some(holder) => format!(
                 "{}: held by {} (session {}) with token {} since slot {}\n\
                  lease {}, {} left, {} appends of {} bytes pending",
-                self.lock,
-                holder.name,
+                Printable(&self.lock),
+                Printable(&holder.name),
                 holder.session_id,
                 holder.token,
                 holder.slot,
@@ -145,6 +145,7 @@ impl LockObject {
         } in &self.queue
         {
             // Writing to a String cannot fail.
+            let name = Printable(name);
             _ = write!(text, "\n{position}. {name} (session {session_id})");
         }
         if self.queue_len > self.queue.len() as u64 {
@@ -190,7 +191,7 @@ mod tests {
         let waiter = WaiterFact {
             position: 1,
             session: SessionId(5),
-            name: "bob".into(),
+            name: "bob\n2. eve (session 1)".into(),
             seq: Seq(1),
             since: ClusterTime(0),
             until: None,
@@ -205,7 +206,7 @@ mod tests {
             LockObject::new(wanted, 9).text(),
             "a: held by ann (session 4) with token 7 since slot 8\n\
              lease 20s, 1s 500ms left, 1 appends of 3 bytes pending\n\
-             1. bob (session 5)\nand 2 more"
+             1. bob\\n2. eve (session 1) (session 5)\nand 2 more"
         );
     }
 }

@@ -3,56 +3,83 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use statemachine::{Query, Token};
 use tokio::time::{Instant, sleep};
 
 use crate::context::Context;
-use crate::facts::ReplicaRow;
 use crate::failure::Failure;
-use crate::survey::{all_equal, survey};
+use crate::survey::{Lead, all_equal, lead, no_quorum, survey};
 
 /// Between two looks of `--until-equal`.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a read may take that is to prove a quorum.
+const PROOF: Duration = Duration::from_secs(1);
 
+/// Shows the replicas; fails as `unavailable` if they cannot commit.
 pub(crate) async fn status(
     context: &Context,
     until_equal: Option<Duration>,
 ) -> Result<(), Failure> {
+    if let Some(patience) = until_equal {
+        return wait_until_equal(context, patience).await;
+    }
+    let asked = Instant::now();
     let rows = survey(context, context.timeout).await?;
-    let Some(patience) = until_equal else {
-        return context.output.rows(&rows);
-    };
-    let (rows, equal) = wait_until_equal(context, rows, patience).await?;
     context.output.rows(&rows)?;
-    if equal {
+    if context.pin {
         return Ok(());
     }
-    let wait = humantime::format_duration(patience);
-    Err(Failure::new(
-        "not_equal",
-        format_args!("after {wait} the replicas are not at one slot with one state"),
-    ))
+    let left = context.timeout.saturating_sub(asked.elapsed());
+    match lead(&rows) {
+        Lead::Certain => Ok(()),
+        Lead::Claimed if is_led(context, left.min(PROOF)).await => Ok(()),
+        Lead::Claimed => Err(Failure::new("unavailable", no_quorum(&rows))),
+        Lead::None(why) => Err(Failure::new("unavailable", why)),
+    }
 }
 
-/// What was chosen when asked is the least that all must have applied.
-async fn wait_until_equal(
-    context: &Context,
-    mut rows: Vec<ReplicaRow>,
-    patience: Duration,
-) -> Result<(Vec<ReplicaRow>, bool), Failure> {
+/// Whether a linearizable read succeeds, which takes a quorum. The others may be out of our reach only.
+async fn is_led(context: &Context, timeout: Duration) -> bool {
+    let query = Query::CheckToken {
+        lock: "default".to_owned(),
+        token: Token(0),
+    };
+    context.link.query(&query, timeout).await.is_ok()
+}
+
+/// What was chosen when asked is the least that all must have applied: chosen as a leader knows it, or
+/// any replica as long as there is none.
+async fn wait_until_equal(context: &Context, patience: Duration) -> Result<(), Failure> {
     let until = Instant::now() + patience;
-    let chosen = rows.iter().filter_map(|row| row.chosen).max().unwrap_or(0);
+    let (mut rows, mut chosen, mut led) = (Vec::new(), 0, false);
     loop {
-        if all_equal(&rows, chosen) {
-            return Ok((rows, true));
+        let left = until.saturating_duration_since(Instant::now());
+        let asked = survey(context, context.timeout.min(left)).await;
+        if let Ok(now) = asked {
+            rows = now;
+            if !led {
+                chosen = rows
+                    .iter()
+                    .filter_map(|row| row.chosen)
+                    .fold(chosen, u64::max);
+                led = matches!(lead(&rows), Lead::Certain);
+            }
+            if all_equal(&rows, chosen) {
+                return context.output.rows(&rows);
+            }
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok((rows, false));
+            context.output.rows(&rows)?;
+            let wait = humantime::format_duration(patience);
+            return Err(Failure::new(
+                "not_equal",
+                format_args!(
+                    "after {wait} the replicas are not all at one slot with one state under a leader"
+                ),
+            ));
         }
         sleep(LOOK_AGAIN.min(left)).await;
-        rows = survey(context, context.timeout.min(left.max(LOOK_AGAIN)))
-            .await
-            .unwrap_or(rows);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Locks, their holders, and what an operator can do about them.
 
 use serde::Serialize;
-use statemachine::{Answer, Op, PAGE_MAX, Query, Token};
+use statemachine::{Answer, Op, PAGE_MAX, Printable, Query, Token};
 
 use super::file::change;
 use crate::context::{Context, unexpected};
@@ -103,7 +103,7 @@ pub(crate) async fn check_token(
             format_args!("lock {lock}: token {token} is not the current one"),
         ));
     }
-    let text = format!("{lock}: token {token} is the current one");
+    let text = format!("{}: token {token} is the current one", Printable(&lock));
     context.output.one(
         Checked {
             lock,

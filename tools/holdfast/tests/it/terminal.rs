@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
@@ -32,7 +33,8 @@ impl Session {
     }
 
     fn start_script(replica: &Replica, script: &str) -> Session {
-        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a terminal");
         grantpt(&keyboard).expect("granting");
         unlockpt(&keyboard).expect("unlocking");
         let name = ptsname(&keyboard, Vec::new()).expect("its name");
@@ -159,12 +161,12 @@ fn ctrl_c_reaches_the_command() {
     assert_eq!(session.exit_code(), Some(0));
 }
 
-/// A folder for marks, and a loop of a shell that ends when `mark` is there.
-fn until_mark(folder: &TempDir, mark: &str) -> String {
-    format!(
-        "while [ ! -e {} ]; do sleep 0.02; done",
-        folder.path().join(mark).display()
-    )
+/// A pipe by name, for a command of the shell's own to wait at: a shell that is just starting another program, by
+/// `vfork`, cannot be stopped by Ctrl-Z.
+fn pipe_in(folder: &TempDir) -> PathBuf {
+    let path = folder.path().join("pipe");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a named pipe");
+    path
 }
 
 /// Another session gets the lock, so the service has taken it from its holder.
@@ -183,9 +185,10 @@ fn the_shell_survives_ctrl_z_and_bg() {
     let replica = Replica::start();
     let folder = TempDir::new().expect("a folder");
     let mut session = Session::shell(&replica);
-    let wait = until_mark(&folder, "go");
+    let pipe = pipe_in(&folder);
     session.types(&format!(
-        "holdfast lock a -- sh -c 'echo i\"\"n; {wait}; echo o\"\"ut'\n"
+        "holdfast lock a -- sh -c 'echo i\"\"n; read x < {}; echo o\"\"ut'\n",
+        pipe.display()
     ));
     session.shows("in\r");
     session.types("\x1a");
@@ -193,7 +196,7 @@ fn the_shell_survives_ctrl_z_and_bg() {
     session.shows("ready> ");
     session.types("bg\n");
     session.shows("ready> ");
-    std::fs::write(folder.path().join("go"), "").expect("a mark");
+    std::fs::write(pipe, "go\n").expect("writing");
     session.shows("out");
     session.asks_until("\n", "Done");
     session.types("echo al\"\"ive\n");
@@ -225,10 +228,11 @@ fn the_rest_of_a_pipeline_may_read_the_keyboard() {
     let replica = Replica::start();
     let folder = TempDir::new().expect("a folder");
     let mut session = Session::shell(&replica);
-    let wait = until_mark(&folder, "go");
+    let mark = folder.path().join("go");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.02; done", mark.display());
     session.types(&format!(
         "holdfast lock a -- sh -c 'echo one; {wait}; echo two' | sh -c 'read x; read y </dev/tty; echo $x-$y; touch {}; cat'\n",
-        folder.path().join("go").display()
+        mark.display()
     ));
     session.types("key\n");
     session.shows("one-key");
@@ -245,8 +249,9 @@ fn a_stopped_command_ends_before_its_lock_does() {
     let mut session = Session::shell(&replica);
     session.types(&format!(
         "holdfast lock a --lease 2s --kill-after 1s -- \
-         sh -c 'trap \"echo tid >> {0}; sleep 0.1; echo ied >> {0}; exit 0\" TERM; echo i\"\"n; while :; do sleep 0.02; done'\n",
-        tidy.display()
+         sh -c 'trap \"echo tid >> {0}; sleep 0.1; echo ied >> {0}; exit 0\" TERM; echo i\"\"n; read x < {1}'\n",
+        tidy.display(),
+        pipe_in(&folder).display()
     ));
     session.shows("in\r");
     session.types("\x1a");

@@ -153,7 +153,7 @@ fn ctrl_c_reaches_the_command() {
     let replica = Replica::start();
     let mut session = Session::start(
         &replica,
-        "holdfast lock a -- sh -c 'echo in; sleep 60'; echo code-$?",
+        "holdfast lock a -- sh -c 'echo in; exec sleep 60'; echo code-$?",
     );
     session.shows("in");
     session.types("\x03");

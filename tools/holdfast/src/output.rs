@@ -221,7 +221,7 @@ mod tests {
         }];
         assert_eq!(
             table(&rows, None),
-            "NAME                     WEIGHT\nfig\\nplum  1\\u{1b}[1A  40"
+            "NAME                   WEIGHT\nfig\\nplum  1\\u{1b}[1A  40"
         );
     }
 

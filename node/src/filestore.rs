@@ -416,7 +416,13 @@ impl FileStore {
         if self.kept.len() == SNAPSHOTS_KEPT {
             let kept = &self.kept;
             let named = |id: &FileId| kept.iter().any(|names| names.contains(id));
-            ids = self.removed.extract_if(.., |id| !named(id)).collect();
+            ids = self
+                .removed
+                .iter()
+                .copied()
+                .filter(|id| !named(id))
+                .collect();
+            self.removed.retain(named);
         }
         Needless {
             disk: self.disk.clone(),

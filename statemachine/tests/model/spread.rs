@@ -278,14 +278,15 @@ impl Pair {
                 let tokens = beats.iter_mut().flat_map(|Beat { tokens, .. }| tokens);
                 tokens.for_each(|(_, token)| *token = self.token(*token));
             }
-            What::Command(Command::Session { op, .. }) => match op {
-                Op::Renew { token, .. }
-                | Op::Append { token, .. }
-                | Op::Release { token, .. }
-                | Op::Abort { token, .. }
-                | Op::ForceRelease { token, .. } => *token = self.token(*token),
-                _ => {}
-            },
+            What::Command(Command::Session {
+                op:
+                    Op::Renew { token, .. }
+                    | Op::Append { token, .. }
+                    | Op::Release { token, .. }
+                    | Op::Abort { token, .. }
+                    | Op::ForceRelease { token, .. },
+                ..
+            }) => *token = self.token(*token),
             _ => {}
         }
         Entry {

@@ -35,7 +35,7 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
         Outcome::Faulty { ranges, max_ballot } => (ranges.as_slice(), *max_ballot),
         _ => (&[][..], 0),
     };
-    let lost: Vec<Value> = ranges.iter().map(|range| range_fields(range)).collect();
+    let lost: Vec<Value> = ranges.iter().map(range_fields).collect();
     let outcome = json!({
         "outcome": report.verdict(),
         "exit": code,

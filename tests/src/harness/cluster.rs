@@ -161,7 +161,8 @@ impl Cluster {
         let replica = &self.replicas[&id];
         let mut command = command("node");
         command
-            .args(["serve", "--id", &id.to_string(), "--cluster", "test"])
+            .args(["serve", "--id", &id.to_string()])
+            .args(["--cluster", &self.plan.cluster])
             .arg("--data")
             .arg(&replica.data)
             .args(["--peers", &self.peers(id)])

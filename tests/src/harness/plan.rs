@@ -17,6 +17,7 @@ const SEGMENT_SIZE: &str = "4MiB";
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(super) replicas: u16,
+    pub(super) cluster: String,
     pub(super) flags: Vec<String>,
     pub(super) flags_of: BTreeMap<u16, Vec<String>>,
     pub(super) data_of: BTreeMap<u16, PathBuf>,
@@ -31,11 +32,19 @@ impl Plan {
         let (flags_of, data_of) = (BTreeMap::new(), BTreeMap::new());
         Plan {
             replicas,
+            cluster: "test".to_owned(),
             flags,
             flags_of,
             data_of,
             links: false,
         }
+    }
+
+    /// The cluster's name, where it must be that of an existing folder.
+    #[must_use]
+    pub fn cluster_name(mut self, name: &str) -> Plan {
+        name.clone_into(&mut self.cluster);
+        self
     }
 
     /// A flag for every replica.

@@ -223,10 +223,11 @@ fn a_leader_with_a_full_disk_hands_over() {
 
     disk.fill();
     // The log's segment has room left, the users' files have none.
-    let line = "x".repeat(100_000) + "\n";
+    let line = "x".repeat(100_000);
     client.acquire();
-    for _ in 0..5 {
-        let asked = client.send(append("file_1", &line));
+    for number in 0..5 {
+        // Each line once: the check at the end knows a section by its lines.
+        let asked = client.send(append("file_1", &format!("{number} {line}\n")));
         client
             .wait_within(&asked, Duration::from_secs(60))
             .done("the service goes on");
@@ -235,8 +236,8 @@ fn a_leader_with_a_full_disk_hands_over() {
     wait_for("another to lead", LIMIT, || cluster.leader() != 1);
     wait_for("the full replica to say so", LIMIT, || !ready(1));
     let leader = cluster.leader();
-    for _ in 0..20 {
-        section(&client, "still");
+    for number in 0..20 {
+        section(&client, &format!("still {number}"));
         assert_eq!(cluster.leader(), leader, "a full disk is not preferred");
     }
     disk.free();

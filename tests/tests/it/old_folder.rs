@@ -67,7 +67,7 @@ fn a_log_of_format_1_opens_and_goes_on_as_format_2() {
 
 #[test]
 fn a_replica_serves_a_folder_of_the_first_build() {
-    let mut cluster: Cluster = Plan::new(1).prepare();
+    let mut cluster: Cluster = Plan::new(1).cluster_name("holdfast").prepare();
     unpack(PACKED, cluster.data(1));
     cluster.start_all();
     cluster.leader();

@@ -744,8 +744,8 @@ fn a_segment_missing_below_a_verified_snapshot_stops_no_start() {
     let below = facts
         .segments
         .iter()
-        .filter(|segment| highest(segment).is_some_and(|slot| slot <= newest.slot));
-    let below = below.last().expect("a segment below the snapshot");
+        .rfind(|segment| highest(segment).is_some_and(|slot| slot <= newest.slot));
+    let below = below.expect("a segment below the snapshot");
     assert!(highest(below) > Some(0));
     case.disk.delete(&below.path);
     let decision = case.decide();

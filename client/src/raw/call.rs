@@ -224,7 +224,7 @@ impl Inner {
                 .map_err(failure)?;
             let (reply, stamp) = decode_outcome(body).map_err(Failure::Error)?;
             self.session.heard(mail.sent, stamp);
-            let doubt = exchange.perhaps_done();
+            let doubt = exchange.perhaps_done() && !self.is_void_after(&reply.outcome);
             match meaning(&reply.outcome, doubt) {
                 Meaning::Answer => return self.finish(reply, mail.sent),
                 Meaning::Nothing => return self.doubt(&reply.outcome, left).await,
@@ -338,6 +338,13 @@ impl Inner {
         self.position.send_replace(None);
         self.session.done(self.seq);
         answer.map_err(|refusal| Failure::Error(Error::Refused(refusal)))
+    }
+
+    /// Whether nothing can be left of this call, even if an attempt was done: what an acquire was
+    /// granted, or where it waited, ended with its session.
+    fn is_void_after(&self, outcome: &Outcome) -> bool {
+        matches!(&self.op, Op::Acquire { .. })
+            && matches!(outcome, Outcome::Refused(Refusal::SessionExpired))
     }
 
     fn waits(&self) -> bool {

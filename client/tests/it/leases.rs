@@ -20,7 +20,7 @@ async fn beats_carry_tokens_and_move_the_deadline() {
     let mut one = Replica::start(1).await;
     let client = connect(&[&one]).await;
     one.set_beats(false);
-    let lease = Duration::from_millis(600);
+    let lease = Duration::from_secs(2);
     let guard = held(&mut one, &client, lease).await;
     let before = guard.deadline();
     // A third of the lease later, since that is shorter than the session's TTL.

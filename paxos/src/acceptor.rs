@@ -1,5 +1,7 @@
 //! The acceptor's half of phase 1: promises.
 
+use std::collections::BTreeMap;
+
 use crate::ballot::Ballot;
 use crate::core::{Core, Part};
 use crate::durable::Waiting;
@@ -10,6 +12,9 @@ use crate::outbox::{Outbox, Why};
 /// Bytes of entries in one part of a promise, and in one piece of a stream; a single entry may be
 /// larger.
 pub(crate) const PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// What a slot takes in a promise beside its entry.
+const HELD_BYTES: usize = 9;
 
 impl Core {
     /// Phase 1a arrived. The answer waits until the promise, and everything submitted to the log
@@ -32,12 +37,16 @@ impl Core {
             self.following.contact = None;
             self.rearm_election();
         }
+        if prepare.ballot > self.asked_from.0 || prepare.from > self.asked_from.1 {
+            // The candidate gets on; the old leader's end is not put off by mere repetition.
+            self.asked_from = (prepare.ballot, prepare.from);
+            if matches!(self.part, Part::Follower) && self.following.contact.is_none() {
+                self.rearm_election();
+            }
+        }
         let ballot = prepare.ballot;
-        self.durable.hold(Waiting::Promise {
-            to: from,
-            ballot,
-            from: prepare.from,
-        });
+        self.prepares.insert(from, prepare);
+        self.durable.hold(Waiting::Promise { to: from, ballot });
     }
 
     /// Says which ballot stands against the sender's.
@@ -46,56 +55,54 @@ impl Core {
         self.send(to, Message::Nack(Nack { refused, promised }), out);
     }
 
-    /// The promise is durable: phase 1b, in parts.
+    /// The promise is durable: one part of phase 1b, as large as asked for.
     ///
     /// The report is made now and not when the prepare came, so it holds everything submitted
     /// before the promise; nothing below the ballot was accepted since.
-    pub(crate) fn send_promise(
-        &mut self,
-        to: NodeId,
-        ballot: Ballot,
-        from: Slot,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn send_promise(&mut self, to: NodeId, ballot: Ballot, out: &mut Outbox) {
+        let Some(prepare) = self.prepares.remove(&to) else {
+            return; // Answered already: it was asked twice meanwhile.
+        };
         if self.promised != ballot {
             self.nack(to, ballot, out);
             return;
         }
         let last = self.log.last();
-        let mut start = from.max(self.log.start()).min(last.next());
-        loop {
-            let held = self.held_from(start);
-            let next = Slot(start.0 + held.len() as u64);
-            let promise = Promise {
-                ballot,
-                first: self.log.first(),
-                chosen: self.log.chosen(),
-                last,
-                start,
-                held,
-                faulty: Vec::new(),
-            };
-            self.send(to, Message::Promise(promise), out);
-            start = next;
-            if start > last {
-                return;
-            }
-        }
+        let start = prepare.from.max(self.log.start()).min(last.next());
+        let promise = Promise {
+            ballot,
+            first: self.log.first(),
+            chosen: self.log.chosen(),
+            last,
+            start,
+            held: self.held_from(start, &prepare),
+            faulty: Vec::new(),
+        };
+        self.send(to, Message::Promise(promise), out);
     }
 
-    fn held_from(&self, start: Slot) -> Vec<Held> {
+    fn held_from(&self, start: Slot, prepare: &Prepare) -> Vec<Held> {
+        let have = prepare.have.iter();
+        let have: BTreeMap<_, _> = have.map(|run| ((run.ballot, run.from), run.to)).collect();
+        let has = |slot: Slot, ballot: Ballot| {
+            let run = have.range(..=(ballot, slot)).next_back();
+            ballot != Ballot::ZERO && run.is_some_and(|((at, _), to)| *at == ballot && *to >= slot)
+        };
+        let bytes_max = PIECE_BYTES_MAX
+            .min(self.config.peer_window_bytes)
+            .min(prepare.max_bytes as usize);
         let mut bytes = 0;
         let mut held = Vec::new();
         for (slot, item) in self.log.from(start) {
-            if bytes >= PIECE_BYTES_MAX.min(self.config.peer_window_bytes) {
+            let known = has(slot, item.ballot);
+            bytes += HELD_BYTES + if known { 0 } else { item.entry.size_bytes() };
+            if !held.is_empty() && bytes > bytes_max {
                 break;
             }
-            bytes += item.entry.size_bytes();
-            let chosen = slot <= self.log.chosen();
             held.push(Held {
                 ballot: item.ballot,
-                chosen,
-                entry: item.entry.clone(),
+                chosen: slot <= self.log.chosen(),
+                entry: (!known).then(|| item.entry.clone()),
             });
         }
         held

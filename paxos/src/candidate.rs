@@ -1,7 +1,9 @@
 //! What a candidate keeps: its ballot and the promises so far.
 
+use std::collections::BTreeMap;
+
 use crate::ballot::Ballot;
-use crate::ident::MonoTime;
+use crate::ident::{MonoTime, NodeId, Slot};
 use crate::phase1::Phase1;
 
 /// One candidacy.
@@ -11,8 +13,19 @@ pub(crate) struct Candidate {
     /// P1: the own promise is durable, so it counts and the prepares are out.
     pub(crate) prepared: bool,
     pub(crate) phase1: Phase1,
-    /// Unanswered prepares are sent again then.
+    /// What each acceptor was asked last.
+    pub(crate) asked: BTreeMap<NodeId, Asked>,
+    /// Prepares that met silence are looked at again then.
     pub(crate) resend_at: MonoTime,
     /// Gives up then.
     pub(crate) deadline: MonoTime,
+}
+
+/// The last prepare to one acceptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) from: Slot,
+    pub(crate) at: MonoTime,
+    /// It is repeated after so much silence; doubles each time.
+    pub(crate) wait_us: u64,
 }

@@ -3,7 +3,6 @@
 //! That lets the one that is connected to a quorum lead, however old its log is. A follower is
 //! served by its leader without asking.
 
-use crate::acceptor::PIECE_BYTES_MAX;
 use crate::core::{Core, Part};
 use crate::ident::{NodeId, Slot};
 use crate::message::{ChosenChunk, FetchChosen, Message};
@@ -19,7 +18,8 @@ impl Core {
         {
             return;
         }
-        let max_bytes = PIECE_BYTES_MAX as u32;
+        let pace = self.peers.get(&peer).map(|peer| peer.pace);
+        let max_bytes = pace.unwrap_or_default().piece_bytes() as u32;
         self.send(
             peer,
             Message::FetchChosen(FetchChosen { from, max_bytes }),

@@ -19,7 +19,7 @@ use crate::entry::{ENTRY_HEADER_BYTES, Entry};
 use crate::input::Condition;
 use crate::message::{
     Accept, Accepted, ChosenChunk, Faulty, FetchChosen, Heartbeat, HeartbeatAck, Held, Message,
-    Nack, Prepare, Probe, ProbeReply, Promise, Resync, TransferNow, Verdict,
+    Nack, Prepare, Probe, ProbeReply, Promise, Resync, Run, TransferNow, Verdict,
 };
 use crate::wire::{Reader, put_count, put_words};
 
@@ -27,7 +27,8 @@ pub use crate::wire::DecodeError;
 
 /// An entry's length and its shortest form.
 const ENTRY_BYTES_MIN: usize = 4 + ENTRY_HEADER_BYTES;
-const HELD_BYTES_MIN: usize = 8 + 1 + ENTRY_BYTES_MIN;
+const HELD_BYTES_MIN: usize = 8 + 1;
+const RUN_BYTES: usize = 24;
 const FAULTY_BYTES: usize = 24;
 
 fn put_entry(bytes: &mut BytesMut, entry: &Entry) {
@@ -44,6 +45,11 @@ fn put_entries(bytes: &mut BytesMut, entries: &[Entry]) {
 
 fn entries_bytes(entries: &[Entry]) -> usize {
     entries.iter().map(|entry| 4 + entry.size_bytes()).sum()
+}
+
+fn held_bytes(held: &Held) -> usize {
+    let entry = held.entry.as_ref();
+    HELD_BYTES_MIN + entry.map_or(0, |entry| 4 + entry.size_bytes())
 }
 
 impl Message {
@@ -95,7 +101,8 @@ impl Message {
         64 + match self {
             Message::Accept(m) => entries_bytes(&m.entries),
             Message::ChosenChunk(m) => entries_bytes(&m.entries),
-            Message::Promise(m) => m.held.iter().map(|held| 13 + held.entry.size_bytes()).sum(),
+            Message::Promise(m) => m.held.iter().map(held_bytes).sum(),
+            Message::Prepare(m) => RUN_BYTES * m.have.len(),
             _ => 0,
         }
     }
@@ -108,7 +115,14 @@ impl Message {
                 out.put_u8(m.verdict as u8);
                 put_words(out, [m.promised.raw(), m.chosen.0, m.first.0, m.last.0]);
             }
-            Message::Prepare(m) => put_words(out, [m.ballot.raw(), m.from.0]),
+            Message::Prepare(m) => {
+                put_words(out, [m.ballot.raw(), m.from.0]);
+                out.put_u32_le(m.max_bytes);
+                put_count(out, m.have.len());
+                for run in &m.have {
+                    put_words(out, [run.from.0, run.to.0, run.ballot.raw()]);
+                }
+            }
             Message::Promise(m) => put_promise(out, m),
             Message::Nack(m) => put_words(out, [m.refused.raw(), m.promised.raw()]),
             Message::Accept(m) => {
@@ -152,8 +166,10 @@ fn put_promise(out: &mut BytesMut, m: &Promise) {
     put_count(out, m.held.len());
     for held in &m.held {
         out.put_u64_le(held.ballot.raw());
-        out.put_u8(u8::from(held.chosen));
-        put_entry(out, &held.entry);
+        out.put_u8(u8::from(held.chosen) | u8::from(held.entry.is_none()) << 1);
+        if let Some(entry) = &held.entry {
+            put_entry(out, entry);
+        }
     }
     put_count(out, m.faulty.len());
     for range in &m.faulty {
@@ -179,6 +195,8 @@ fn decode_election(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
         3 => Message::Prepare(Prepare {
             ballot: r.ballot()?,
             from: r.slot()?,
+            max_bytes: r.u32()?,
+            have: r.list(RUN_BYTES, decode_run)?,
         }),
         4 => Message::Promise(Promise {
             ballot: r.ballot()?,
@@ -295,20 +313,26 @@ fn decode_entry(r: &mut Reader) -> Result<Entry, DecodeError> {
 
 fn decode_held(r: &mut Reader) -> Result<Held, DecodeError> {
     let ballot = r.ballot()?;
-    let chosen = match r.u8()? {
-        0 => false,
-        1 => true,
-        byte => {
-            return Err(DecodeError::BadValue {
-                what: "chosen",
-                byte,
-            });
-        }
+    let byte = r.u8()?;
+    if byte > 3 {
+        return Err(DecodeError::BadValue { what: "held", byte });
+    }
+    let entry = match byte & 2 {
+        0 => Some(decode_entry(r)?),
+        _ => None,
     };
     Ok(Held {
         ballot,
-        chosen,
-        entry: decode_entry(r)?,
+        chosen: byte & 1 != 0,
+        entry,
+    })
+}
+
+fn decode_run(r: &mut Reader) -> Result<Run, DecodeError> {
+    Ok(Run {
+        from: r.slot()?,
+        to: r.slot()?,
+        ballot: r.ballot()?,
     })
 }
 

@@ -15,10 +15,12 @@ use crate::entry::Entry;
 use crate::fitness::Handed;
 use crate::ident::{MonoTime, NodeId, Slot};
 use crate::input::Condition;
+use crate::kept::Kept;
 use crate::leadership::Leadership;
 use crate::log::Log;
-use crate::message::Message;
+use crate::message::{Message, Prepare};
 use crate::outbox::{Chosen, Outbox, Role, RoleChange, WalAppend, WalRecord};
+use crate::pace::Pace;
 use crate::prng::Prng;
 use crate::prober::Prober;
 
@@ -70,6 +72,8 @@ pub(crate) struct Acquaintance {
     pub(crate) holds: Slot,
     /// The highest slot it ever acknowledged to this process.
     pub(crate) acked: Slot,
+    /// How large the pieces are that go to and come from it.
+    pub(crate) pace: Pace,
 }
 
 /// One replica's part of the agreement.
@@ -116,6 +120,12 @@ pub struct Core {
     pub(crate) condition: Condition,
     /// A late turn was excused already; see `pause.rs`.
     pub(crate) excused: bool,
+    /// What candidates asked last and was not answered yet, at most one each.
+    pub(crate) prepares: BTreeMap<NodeId, Prepare>,
+    /// The highest slot asked from under the highest ballot: how far that candidate got.
+    pub(crate) asked_from: (Ballot, Slot),
+    /// Values that came in promises, for candidacies to come.
+    pub(crate) kept: Kept,
     /// Hand-overs to each peer that were tried, over all leaderships.
     pub(crate) handed: BTreeMap<NodeId, Handed>,
     told: Option<RoleChange>,
@@ -172,6 +182,9 @@ impl Core {
             released: Slot::NONE,
             condition: Condition::default(),
             excused: false,
+            prepares: BTreeMap::new(),
+            asked_from: (Ballot::ZERO, Slot::NONE),
+            kept: Kept::default(),
             handed: BTreeMap::new(),
             told: None,
             config,

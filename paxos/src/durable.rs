@@ -16,11 +16,7 @@ pub(crate) enum Waiting {
     /// P1: the own promise; the prepares may go and the promise counts.
     Prepare { ballot: Ballot },
     /// P2: the promise to another.
-    Promise {
-        to: NodeId,
-        ballot: Ballot,
-        from: Slot,
-    },
+    Promise { to: NodeId, ballot: Ballot },
     /// P3 and P4: everything up to `upto` is accepted at `ballot`, or chosen.
     Vote { ballot: Ballot, upto: Slot },
     /// Memory may let go of chosen slots up to here: the log on disk holds the chosen values.

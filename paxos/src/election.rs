@@ -6,12 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::candidate::Candidate;
+use crate::ballot::Ballot;
+use crate::candidate::{Asked, Candidate};
 use crate::core::{Core, Part};
+use crate::entry::Entry;
 use crate::ident::{NodeId, Slot};
-use crate::message::{Message, Nack, Prepare, Probe, ProbeReply, Promise, TransferNow, Verdict};
+use crate::kept::Runs;
+use crate::message::{
+    Message, Nack, Prepare, Probe, ProbeReply, Promise, Run, TransferNow, Verdict,
+};
 use crate::outbox::{Note, Outbox, Why};
-use crate::phase1::Phase1;
+use crate::phase1::{Phase1, Value};
 use crate::prober::Prober;
 
 impl Core {
@@ -39,6 +44,7 @@ impl Core {
     pub(crate) fn on_leader_lost(&mut self, out: &mut Outbox) {
         self.following.contact = None;
         self.excused = false;
+        self.kept.forget_upto(self.log.chosen());
         if self.is_voter() && self.peers.is_empty() {
             self.start_candidacy(out);
         } else if !self.is_voter() || self.disk_is_stalled() {
@@ -175,6 +181,7 @@ impl Core {
             ballot,
             prepared: false,
             phase1: Phase1::default(),
+            asked: BTreeMap::new(),
             resend_at: self.now.after(self.config.heartbeat_us),
             deadline,
         }));
@@ -191,49 +198,135 @@ impl Core {
         self.try_take_over(out);
     }
 
-    fn send_prepares(&mut self, out: &mut Outbox) {
-        let from = self.log.chosen().next();
-        let up = self.peers_up();
+    /// Asks every acceptor for what it has not told yet, unless it was asked just now.
+    pub(crate) fn send_prepares(&mut self, out: &mut Outbox) {
+        let (now, needs) = (self.now, self.log.chosen().next());
+        let (heartbeat_us, election_us) = (self.config.heartbeat_us, self.config.election_us);
+        let up = self.peers.iter().filter(|(_, peer)| peer.link.is_some());
+        let up: Vec<(NodeId, u32)> = up
+            .map(|(&node, peer)| (node, peer.pace.piece_bytes() as u32))
+            .collect();
         let Part::Candidate(candidate) = &mut self.part else {
             return;
         };
-        candidate.resend_at = self.now.after(self.config.heartbeat_us);
+        candidate.resend_at = now.after(heartbeat_us);
         if !candidate.prepared {
             return;
         }
-        // What was told already is not asked for again: an answer larger than a link's queue
-        // comes through piece by piece.
-        let mut asked: BTreeMap<Slot, Vec<NodeId>> = BTreeMap::new();
-        for node in up {
-            if !candidate.phase1.is_complete(node, from) {
-                let untold = candidate.phase1.untold(node, from);
-                asked.entry(untold).or_default().push(node);
+        let (mut wanted, mut lacking) = (BTreeMap::<(Slot, u32), Vec<NodeId>>::new(), Vec::new());
+        for (node, max_bytes) in up {
+            if candidate.phase1.is_complete(node, needs) {
+                continue;
+            }
+            let Some(from) = candidate.phase1.untold(node, needs) else {
+                lacking.push(node); // It told all; what lies below, it told to be chosen.
+                continue;
+            };
+            let last = candidate.asked.get(&node).filter(|last| last.from == from);
+            if last.is_some_and(|last| now.since(last.at) < last.wait_us) {
+                continue;
+            }
+            // On a slow link the answer may be on its way for long.
+            let wait_us = last.map_or(heartbeat_us, |last| (2 * last.wait_us).min(election_us));
+            let at = now;
+            candidate.asked.insert(node, Asked { from, at, wait_us });
+            wanted.entry((from, max_bytes)).or_default().push(node);
+        }
+        let ballot = candidate.ballot;
+        for ((from, max_bytes), to) in wanted {
+            let have = self.have_from(from);
+            let prepare = Prepare {
+                ballot,
+                from,
+                max_bytes,
+                have,
+            };
+            out.broadcast(to, Message::Prepare(prepare));
+        }
+        for node in lacking {
+            self.fetch(node, out);
+        }
+    }
+
+    /// The values above `from` whose bytes are here, in the own log or from earlier promises.
+    fn have_from(&self, from: Slot) -> Vec<Run> {
+        let mut runs = Runs::default();
+        let from = from.max(self.log.chosen().next());
+        if from <= self.log.last() {
+            for (slot, item) in self.log.from(from) {
+                runs.push(slot, item.ballot);
             }
         }
-        for (from, to) in asked {
-            let ballot = candidate.ballot;
-            out.broadcast(to, Message::Prepare(Prepare { ballot, from }));
-        }
+        self.kept.add_runs(&mut runs);
+        runs.into_vec()
     }
 
     /// A part of a promise came.
     pub(crate) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
         self.see(promise.ballot);
         let needs = self.log.chosen().next();
+        match &self.part {
+            Part::Candidate(candidate)
+                if candidate.prepared && promise.ballot == candidate.ballot => {}
+            _ => return,
+        }
+        let values = self.values_of(&promise);
+        let (now, attempt_us, election_us) = (self.now, self.attempt_us(), self.config.election_us);
         let Part::Candidate(candidate) = &mut self.part else {
             return;
         };
-        if promise.ballot != candidate.ballot || !candidate.prepared {
-            return;
-        }
         let lacks = promise.start > needs && promise.chosen >= needs;
-        candidate.phase1.add(from, promise);
+        let bytes = values.iter().map(|value| value.entry.size_bytes()).sum();
+        let asked = candidate.asked.get(&from);
+        let is_first = !candidate.phase1.has_answered(from);
+        if candidate.phase1.add(from, &promise, values) {
+            // Only what is new puts the end off.
+            candidate.deadline = candidate.deadline.max(now.after(attempt_us));
+            // The first answer waited for a disk too.
+            if let Some(asked) = asked.filter(|_| !is_first)
+                && let Some(peer) = self.peers.get_mut(&from)
+            {
+                peer.pace.observe(bytes, now.since(asked.at), election_us);
+            }
+            self.send_prepares(out);
+        }
         if lacks {
             // The promise begins above what this replica holds: it counts once the chosen slots
             // between were fetched.
             self.fetch(from, out);
         }
         self.try_take_over(out);
+    }
+
+    /// The values that a part reports, as far as their bytes came or are here.
+    fn values_of(&mut self, promise: &Promise) -> Vec<Value> {
+        let bytes_max = 2 * self.config.unchosen_bytes_max;
+        let mut values = Vec::with_capacity(promise.held.len());
+        for (slot, held) in (promise.start.0..).map(Slot).zip(&promise.held) {
+            let entry = match &held.entry {
+                Some(entry) => {
+                    self.kept.put(slot, held.ballot, entry, bytes_max);
+                    Some(entry)
+                }
+                None => self.known(slot, held.ballot),
+            };
+            let Some(entry) = entry.cloned() else {
+                break; // It is asked for again.
+            };
+            values.push(Value {
+                ballot: held.ballot,
+                chosen: held.chosen,
+                entry,
+            });
+        }
+        values
+    }
+
+    /// The value accepted in `slot` under `ballot`, if its bytes are here.
+    fn known(&self, slot: Slot, ballot: Ballot) -> Option<&Entry> {
+        let own = self.log.get(slot).filter(|item| item.ballot == ballot);
+        own.map(|item| &item.entry)
+            .or_else(|| self.kept.get(slot, ballot))
     }
 
     /// A message of this replica was refused: a higher ballot stands.

@@ -3,7 +3,6 @@
 //! Followers that are at the same place get the same message, encoded once. The commit index
 //! travels with the next piece; a follower to which nothing is on its way is told at once.
 
-use crate::acceptor::PIECE_BYTES_MAX;
 use crate::core::{Core, Part};
 use crate::ident::{NodeId, Slot};
 use crate::leadership::Leadership;
@@ -76,7 +75,7 @@ impl Core {
         };
         let mut pieces: Vec<Piece> = Vec::new();
         for (from, room, node) in self.ready_streams(leadership) {
-            let (to, bytes) = measure(&self.log, from, room.min(PIECE_BYTES_MAX));
+            let (to, bytes) = measure(&self.log, from, room);
             match pieces
                 .iter_mut()
                 .find(|piece| piece.from == from && piece.to == to)
@@ -102,8 +101,9 @@ impl Core {
         let ready = move |(&node, stream): (&NodeId, &Stream)| {
             let next = stream.next.filter(|_| self.is_up(node))?;
             let in_memory = next >= self.log.start() && next <= self.log.last();
-            let room = stream.room_bytes(window);
-            (in_memory && room > 0).then_some((next, room, node))
+            let pace = self.peers.get(&node)?.pace;
+            let room = stream.room_bytes(window.min(pace.window_bytes()));
+            (in_memory && room > 0).then_some((next, room.min(pace.piece_bytes()), node))
         };
         leadership.streams.iter().filter_map(ready)
     }

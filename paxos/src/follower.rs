@@ -48,6 +48,7 @@ impl Core {
         self.needed = self.needed.max(beat.needed);
         self.learn_commit(beat.commit);
         self.release_if_grown(out);
+        self.kept.forget_upto(self.log.chosen());
         let ack = HeartbeatAck {
             ballot: beat.ballot,
             round: beat.round,

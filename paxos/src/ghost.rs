@@ -346,7 +346,9 @@ impl Ghost {
                 )
             })?;
             if held.chosen {
-                self.check_chosen(node, slot, &held.entry)?;
+                if let Some(entry) = &held.entry {
+                    self.check_chosen(node, slot, entry)?;
+                }
             }
         }
         Ok(())

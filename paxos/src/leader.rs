@@ -108,9 +108,14 @@ impl Core {
             }
         }
         stream.round = stream.round.max(m.round);
+        let took = stream.round_took(m.round, now);
         stream.on_progress(m.upto.min(last), received);
         self.remember(from, m.chosen, m.upto);
+        let election_us = self.config.election_us;
         if let Some(peer) = self.peers.get_mut(&from) {
+            if let Some((bytes, took_us)) = took {
+                peer.pace.observe(bytes, took_us, election_us);
+            }
             peer.holds = peer.holds.max(m.recorded);
         }
     }
@@ -142,7 +147,7 @@ impl Core {
 
     /// Begins a round: everybody is asked to confirm this leader.
     pub(crate) fn begin_round(&mut self, out: &mut Outbox) {
-        let (commit, needed) = (self.log.chosen(), self.needed);
+        let (commit, needed, now) = (self.log.chosen(), self.needed, self.now);
         let to = self.peers_up();
         let Part::Leader(leadership) = &mut self.part else {
             return;
@@ -151,7 +156,7 @@ impl Core {
         let round = leadership.round;
         leadership.reads.begin(round, commit.max(leadership.start));
         for stream in leadership.streams.values_mut() {
-            stream.mark_round(round);
+            stream.mark_round(round, now);
             stream.commit_sent = stream.commit_sent.max(commit);
         }
         let beat = Heartbeat {

@@ -6,7 +6,6 @@
 use crate::core::{Core, Part};
 use crate::ident::NodeId;
 use crate::input::PeerHello;
-use crate::message::{Message, Prepare};
 use crate::outbox::{Note, Outbox};
 
 impl Core {
@@ -97,17 +96,9 @@ impl Core {
 
     /// A candidate asks whoever comes late as well.
     fn prepare_late(&mut self, peer: NodeId, out: &mut Outbox) {
-        let from = self.log.chosen().next();
-        if let Part::Candidate(candidate) = &self.part
-            && candidate.prepared
-        {
-            out.send(
-                peer,
-                Message::Prepare(Prepare {
-                    ballot: candidate.ballot,
-                    from,
-                }),
-            );
+        if let Part::Candidate(candidate) = &mut self.part {
+            candidate.asked.remove(&peer);
+            self.send_prepares(out);
         }
     }
 }

@@ -102,13 +102,28 @@ pub struct ProbeReply {
     pub last: Slot,
 }
 
-/// Phase 1a. Sent once the sender's own promise is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Phase 1a. Sent once the sender's own promise is durable, and again for each further part.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepare {
     /// The sender's ballot.
     pub ballot: Ballot,
-    /// Its chosen prefix + 1: what it wants to hear about.
+    /// What it wants to hear about next: its chosen prefix + 1, then what follows the last part.
     pub from: Slot,
+    /// How many bytes of entries the answer may have; one entry comes at least.
+    pub max_bytes: u32,
+    /// The values that the sender has already: they are reported without their bytes.
+    pub have: Vec<Run>,
+}
+
+/// Consecutive slots and the ballot under which a value was accepted in each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first slot.
+    pub from: Slot,
+    /// The last slot.
+    pub to: Slot,
+    /// The ballot, which with a slot names one value for ever.
+    pub ballot: Ballot,
 }
 
 /// What an acceptor holds in one slot.
@@ -118,8 +133,8 @@ pub struct Held {
     pub ballot: Ballot,
     /// Whether the acceptor knows it to be chosen.
     pub chosen: bool,
-    /// The value.
-    pub entry: Entry,
+    /// The value; absent if the prepare said that its sender has the one of this slot and ballot.
+    pub entry: Option<Entry>,
 }
 
 /// A range of slots of which the acceptor lost its record. Reserved: nothing reports one yet.
@@ -133,8 +148,8 @@ pub struct Faulty {
     pub ballot_max: Ballot,
 }
 
-/// One part of phase 1b. The promise counts once its parts cover everything from the candidate's
-/// chosen prefix to `last` without a hole; parts of two answers may mix.
+/// One part of phase 1b, the answer to one prepare. The promise counts once its parts cover everything
+/// from the candidate's chosen prefix to `last` without a hole; parts of two answers may mix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
     /// The ballot promised.

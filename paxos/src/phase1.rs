@@ -10,9 +10,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::ballot::Ballot;
 use crate::entry::Entry;
 use crate::ident::{NodeId, Slot};
-use crate::message::{Held, Promise};
+use crate::message::Promise;
 
 /// What one acceptor has told so far.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ struct Answer {
     /// Reported ranges, inclusive, ascending, apart from each other.
     covered: Vec<(Slot, Slot)>,
     faulty: bool,
+    /// The lowest slot that it told of: what is below has left its memory, or was not asked for.
+    told_from: Slot,
 }
 
 impl Answer {
@@ -52,31 +55,53 @@ impl Answer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Phase1 {
     answers: BTreeMap<NodeId, Answer>,
-    merged: BTreeMap<Slot, Held>,
+    merged: BTreeMap<Slot, Value>,
+}
+
+/// What one acceptor holds in a slot.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    pub(crate) ballot: Ballot,
+    pub(crate) chosen: bool,
+    pub(crate) entry: Entry,
 }
 
 impl Phase1 {
-    /// Takes one part of `from`'s promise.
-    pub(crate) fn add(&mut self, from: NodeId, part: Promise) {
+    /// Takes one part of `from`'s promise, `values` being what it reports from `part.start` on. Says
+    /// whether that was news.
+    pub(crate) fn add(&mut self, from: NodeId, part: &Promise, values: Vec<Value>) -> bool {
+        let is_new = !self.answers.contains_key(&from);
         let answer = self.answers.entry(from).or_insert_with(|| Answer {
             chosen: part.chosen,
             last: part.last,
+            told_from: part.start,
             covered: Vec::new(),
             faulty: false,
         });
         answer.chosen = answer.chosen.max(part.chosen);
         answer.last = answer.last.min(part.last);
         answer.faulty |= !part.faulty.is_empty();
-        if !part.held.is_empty() {
-            answer.cover(part.start, Slot(part.start.0 + part.held.len() as u64 - 1));
+        answer.told_from = answer.told_from.min(part.start);
+        let told = |answer: &Answer| {
+            answer
+                .covered
+                .iter()
+                .map(|(a, b)| b.0 - a.0 + 1)
+                .sum::<u64>()
+        };
+        let before = told(answer);
+        if !values.is_empty() {
+            answer.cover(part.start, Slot(part.start.0 + values.len() as u64 - 1));
         }
-        for (slot, held) in (part.start.0..).map(Slot).zip(part.held) {
-            self.merge(slot, held);
+        let is_news = is_new || told(answer) > before;
+        for (slot, value) in (part.start.0..).map(Slot).zip(values) {
+            self.merge(slot, value);
         }
+        is_news
     }
 
     /// Merges what one acceptor, perhaps the own log, holds in a slot.
-    pub(crate) fn merge(&mut self, slot: Slot, held: Held) {
+    pub(crate) fn merge(&mut self, slot: Slot, held: Value) {
         match self.merged.get(&slot) {
             Some(best) if (best.chosen, best.ballot) >= (held.chosen, held.ballot) => {}
             _ => drop(self.merged.insert(slot, held)),
@@ -89,12 +114,22 @@ impl Phase1 {
         self.answers.get(&node).is_some_and(whole)
     }
 
-    /// The first slot from `from` on of which `node` has not told yet.
-    pub(crate) fn untold(&self, node: NodeId, from: Slot) -> Slot {
-        let told = self.answers.get(&node).map(|answer| &answer.covered[..]);
+    /// What to ask `node` about next, if anything: the first slot of which it has not told yet, of
+    /// `from` and above and of what it can tell.
+    pub(crate) fn untold(&self, node: NodeId, from: Slot) -> Option<Slot> {
+        let Some(answer) = self.answers.get(&node) else {
+            return Some(from);
+        };
+        let from = from.max(answer.told_from);
         let around = |range: &&(Slot, Slot)| range.0 <= from && from <= range.1;
-        let range = told.unwrap_or_default().iter().find(around);
-        range.map_or(from, |range| range.1.next())
+        let range = answer.covered.iter().find(around);
+        let next = range.map_or(from, |range| range.1.next());
+        (next <= answer.last).then_some(next)
+    }
+
+    /// Whether anything of `node` came.
+    pub(crate) fn has_answered(&self, node: NodeId) -> bool {
+        self.answers.contains_key(&node)
     }
 
     /// How many others have told everything from `from` on.
@@ -141,21 +176,28 @@ mod tests {
         Entry::new(EntryKind::App, Ballot::ZERO, 0, 0, text.as_bytes())
     }
 
-    fn part(start: u64, last: u64, chosen: u64, held: &[(u64, &str)]) -> Promise {
-        let held = (start..).zip(held).map(|(slot, (round, text))| Held {
+    fn add(phase1: &mut Phase1, node: u16, part: Part) -> bool {
+        phase1.add(NodeId(node), &part.0, part.1)
+    }
+
+    type Part = (Promise, Vec<Value>);
+
+    fn part(start: u64, last: u64, chosen: u64, held: &[(u64, &str)]) -> Part {
+        let values = (start..).zip(held).map(|(slot, (round, text))| Value {
             ballot: Ballot::new(*round, NodeId(9)),
             chosen: slot <= chosen,
             entry: entry(text),
         });
-        Promise {
+        let promise = Promise {
             ballot: Ballot::new(9, NodeId(1)),
             first: Slot(1),
             chosen: Slot(chosen),
             last: Slot(last),
             start: Slot(start),
-            held: held.collect(),
+            held: Vec::new(),
             faulty: Vec::new(),
-        }
+        };
+        (promise, values.collect())
     }
 
     fn texts(phase1: Phase1, from: u64) -> Vec<String> {
@@ -170,8 +212,12 @@ mod tests {
     #[test]
     fn the_highest_ballot_wins_per_slot() {
         let mut phase1 = Phase1::default();
-        phase1.add(NodeId(2), part(1, 3, 0, &[(1, "a"), (1, "b"), (1, "c")]));
-        phase1.add(NodeId(3), part(1, 2, 0, &[(2, "x"), (0, "y")]));
+        add(
+            &mut phase1,
+            2,
+            part(1, 3, 0, &[(1, "a"), (1, "b"), (1, "c")]),
+        );
+        add(&mut phase1, 3, part(1, 2, 0, &[(2, "x"), (0, "y")]));
         assert_eq!(phase1.complete(Slot(1)), 2);
         assert_eq!(texts(phase1, 1), ["x", "b", "c"]);
     }
@@ -179,8 +225,8 @@ mod tests {
     #[test]
     fn what_is_chosen_outranks_every_ballot() {
         let mut phase1 = Phase1::default();
-        phase1.add(NodeId(2), part(1, 1, 0, &[(5, "late")]));
-        phase1.add(NodeId(3), part(1, 1, 1, &[(0, "chosen")]));
+        add(&mut phase1, 2, part(1, 1, 0, &[(5, "late")]));
+        add(&mut phase1, 3, part(1, 1, 1, &[(0, "chosen")]));
         assert_eq!(texts(phase1, 1), ["chosen"]);
     }
 
@@ -189,18 +235,21 @@ mod tests {
     fn parts_must_cover_everything() {
         let all = [(1, "a"), (1, "b"), (1, "c"), (1, "d")];
         let mut phase1 = Phase1::default();
-        phase1.add(NodeId(2), part(4, 4, 0, &all[3..]));
-        phase1.add(NodeId(2), part(1, 4, 0, &all[..2]));
+        add(&mut phase1, 2, part(4, 4, 0, &all[3..]));
+        add(&mut phase1, 2, part(1, 4, 0, &all[..2]));
         assert!(!phase1.is_complete(NodeId(2), Slot(1)), "slot 3 is missing");
-        let untold = |node, from| phase1.untold(NodeId(node), Slot(from)).0;
-        assert_eq!([untold(2, 1), untold(2, 3), untold(2, 4)], [3, 3, 5]);
-        assert_eq!(untold(3, 1), 1, "never answered");
+        let untold = |node, from| phase1.untold(NodeId(node), Slot(from)).map(|slot| slot.0);
+        assert_eq!(
+            [untold(2, 1), untold(2, 3), untold(2, 4)],
+            [Some(3), Some(3), None]
+        );
+        assert_eq!(untold(3, 1), Some(1), "never answered");
         assert!(
             phase1.is_complete(NodeId(2), Slot(4)),
             "once 3 was fetched as chosen"
         );
         assert_eq!(texts(phase1.clone(), 1), ["a", "b"]);
-        phase1.add(NodeId(2), part(3, 4, 0, &all[2..3]));
+        add(&mut phase1, 2, part(3, 4, 0, &all[2..3]));
         assert!(phase1.is_complete(NodeId(2), Slot(1)));
         assert_eq!(phase1.complete(Slot(1)), 1);
     }
@@ -208,16 +257,16 @@ mod tests {
     #[test]
     fn nothing_held_is_a_whole_answer_and_a_fault_is_none() {
         let mut phase1 = Phase1::default();
-        phase1.add(NodeId(2), part(1, 0, 0, &[]));
+        add(&mut phase1, 2, part(1, 0, 0, &[]));
         assert!(phase1.is_complete(NodeId(2), Slot(1)));
         assert!(!phase1.is_complete(NodeId(3), Slot(1)));
         let mut damaged = part(1, 0, 0, &[]);
-        damaged.faulty.push(crate::message::Faulty {
+        damaged.0.faulty.push(crate::message::Faulty {
             from: Slot(1),
             to: Slot(2),
             ballot_max: Ballot::ZERO,
         });
-        phase1.add(NodeId(2), damaged);
+        add(&mut phase1, 2, damaged);
         assert!(!phase1.is_complete(NodeId(2), Slot(1)));
     }
 }

@@ -52,9 +52,15 @@ impl Core {
                 to,
                 from,
                 upto: self.log.start().prev(),
-                max_bytes: PIECE_BYTES_MAX,
+                max_bytes: self.pace_of(to),
             });
         }
+    }
+
+    /// How many bytes one piece to `peer` may have.
+    fn pace_of(&self, peer: NodeId) -> usize {
+        let known = self.peers.get(&peer);
+        known.map_or(PIECE_BYTES_MAX, |peer| peer.pace.piece_bytes())
     }
 
     /// The disk answered.

@@ -106,7 +106,7 @@ impl Core {
         while let Some(what) = self.durable.release() {
             match what {
                 Waiting::Prepare { ballot } => self.on_prepared(ballot, out),
-                Waiting::Promise { to, ballot, from } => self.send_promise(to, ballot, from, out),
+                Waiting::Promise { to, ballot } => self.send_promise(to, ballot, out),
                 Waiting::Vote { ballot, upto } => {
                     if self.vote.ballot == ballot && upto > self.vote.upto {
                         self.vote.upto = upto;

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use crate::ident::{MonoTime, Slot};
 use crate::input::Condition;
 
+/// Rounds of which the time is kept until they are answered.
+const ROUNDS_MAX: usize = 128;
+
 /// The state of one stream, for one leadership.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
@@ -30,6 +33,10 @@ pub(crate) struct Stream {
     pub(crate) round: u64,
     /// Links deliver in order: whoever answers this round has seen everything below this slot.
     mark: Option<(u64, Slot)>,
+    /// The rounds on their way: number, when asked, bytes sent since the one before.
+    rounds: VecDeque<(u64, MonoTime, usize)>,
+    /// Bytes sent since the last round.
+    sent_bytes: usize,
     /// Heartbeats in a row at which it was caught up and healthy.
     pub(crate) steady: u32,
 }
@@ -50,6 +57,8 @@ impl Stream {
             heard_at: now,
             round: 0,
             mark: None,
+            rounds: VecDeque::new(),
+            sent_bytes: 0,
             steady: 0,
         }
     }
@@ -67,6 +76,7 @@ impl Stream {
     pub(crate) fn on_sent(&mut self, last: Slot, bytes: usize, commit: Slot) {
         self.sent.push_back((last, bytes));
         self.in_flight_bytes += bytes;
+        self.sent_bytes += bytes;
         self.next = Some(last.next());
         self.commit_sent = self.commit_sent.max(commit);
     }
@@ -100,12 +110,34 @@ impl Stream {
         self.rewind(Slot::NONE);
         self.next = None;
         self.mark = None;
+        self.rounds.clear();
+        self.sent_bytes = 0;
         self.steady = 0;
     }
 
     /// A heartbeat of this round follows everything sent so far.
-    pub(crate) fn mark_round(&mut self, round: u64) {
+    pub(crate) fn mark_round(&mut self, round: u64, now: MonoTime) {
         self.mark = self.next.map(|next| (round, next));
+        if self.rounds.len() == ROUNDS_MAX {
+            self.rounds.pop_front();
+        }
+        let bytes = std::mem::take(&mut self.sent_bytes);
+        self.rounds.push_back((round, now, bytes));
+    }
+
+    /// A round was answered: gives how many bytes went ahead of it and how long all that took, which
+    /// on a link in order is how long the bytes were on their way.
+    pub(crate) fn round_took(&mut self, round: u64, now: MonoTime) -> Option<(usize, u64)> {
+        while let Some((asked, at, bytes)) = self.rounds.pop_front() {
+            if asked == round {
+                return Some((bytes, now.since(at)));
+            }
+            if asked > round {
+                self.rounds.push_front((asked, at, bytes));
+                return None;
+            }
+        }
+        None
     }
 
     /// A heartbeat of `round` was answered by a follower that received up to `received`: gives the
@@ -159,7 +191,9 @@ mod tests {
         );
         stream.rewind(Slot(5));
         stream.on_sent(Slot(6), 10, Slot(0));
-        stream.mark_round(2);
+        stream.mark_round(2, MonoTime(10));
+        assert_eq!(stream.round_took(2, MonoTime(15)), Some((10, 5)));
+        assert_eq!(stream.round_took(2, MonoTime(15)), None, "only once");
         stream.on_sent(Slot(7), 10, Slot(0));
         assert_eq!(
             stream.lost_after(1, Slot(4)),

@@ -8,8 +8,8 @@ use crate::core::{Core, Part, Vote};
 use crate::entry::{Entry, EntryKind};
 use crate::ident::{NodeId, Slot};
 use crate::leadership::Leadership;
-use crate::message::Held;
 use crate::outbox::{Note, Outbox};
+use crate::phase1::Value;
 use crate::reads::Reads;
 use crate::stream::Stream;
 
@@ -44,7 +44,7 @@ impl Core {
             let (ballot, entry) = (item.ballot, item.entry.clone());
             candidate.phase1.merge(
                 slot,
-                Held {
+                Value {
                     ballot,
                     chosen: false,
                     entry,

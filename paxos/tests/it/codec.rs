@@ -5,7 +5,7 @@ use expect_test::expect;
 use paxos::birth::BirthRecord;
 use paxos::message::{
     Accept, Accepted, ChosenChunk, Faulty, FetchChosen, Heartbeat, HeartbeatAck, Held, Nack,
-    Prepare, Probe, ProbeReply, Promise, Resync, TransferNow, Verdict,
+    Prepare, Probe, ProbeReply, Promise, Resync, Run, TransferNow, Verdict,
 };
 use paxos::{
     Ballot, Condition, DecodeError, DiskId, Entry, EntryKind, Input, Message, NodeId, Slot,
@@ -40,13 +40,19 @@ fn lists() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 fn reports() -> impl Strategy<Value = Vec<Held>> {
-    let held = (ballots(), any::<bool>(), entries());
+    let held = (ballots(), any::<bool>(), prop::option::of(entries()));
     let held = held.prop_map(|(ballot, chosen, entry)| Held {
         ballot,
         chosen,
         entry,
     });
     prop::collection::vec(held, 0..4)
+}
+
+fn runs() -> impl Strategy<Value = Vec<Run>> {
+    let run = (slots(), slots(), ballots());
+    let run = run.prop_map(|(from, to, ballot)| Run { from, to, ballot });
+    prop::collection::vec(run, 0..3)
 }
 
 fn faults() -> impl Strategy<Value = Vec<Faulty>> {
@@ -86,7 +92,14 @@ fn messages() -> impl Strategy<Value = Message> {
                 last
             })
         ),
-        (b(), s()).prop_map(|(ballot, from)| Message::Prepare(Prepare { ballot, from })),
+        (b(), s(), any::<u32>(), runs()).prop_map(|(ballot, from, max_bytes, have)| {
+            Message::Prepare(Prepare {
+                ballot,
+                from,
+                max_bytes,
+                have,
+            })
+        }),
         (b(), s(), s(), s(), s(), reports(), faults()).prop_map(
             |(ballot, first, chosen, last, start, held, faulty)| Message::Promise(Promise {
                 ballot,

@@ -106,7 +106,8 @@ fn held(first: Slot, of: &[Held]) -> String {
         } else {
             format!("at {}", held.ballot)
         };
-        format!("{slot}={} {how}", entry(&held.entry))
+        let value = held.entry.as_ref().map_or_else(|| "known".into(), entry);
+        format!("{slot}={value} {how}")
     });
     format!("[{}]", slots.collect::<Vec<_>>().join(", "))
 }
@@ -121,7 +122,16 @@ fn message(message: &Message) -> String {
                 m.would_be, m.verdict, m.promised
             )
         }
-        Message::Prepare(m) => format!("{name} {} from={}", m.ballot, m.from),
+        Message::Prepare(m) => {
+            let have = m.have.iter();
+            let have = have.map(|run| format!(" have={}..{} at {}", run.from, run.to, run.ballot));
+            format!(
+                "{name} {} from={}{}",
+                m.ballot,
+                m.from,
+                have.collect::<String>()
+            )
+        }
         Message::Promise(m) => {
             let report = held(m.start, &m.held);
             format!(

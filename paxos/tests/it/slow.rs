@@ -1,6 +1,6 @@
 //! Clusters that are slow rather than broken: disks that take a good part of an election timeout, a
-//! processor that gives a turn only now and then, leaders that cannot serve. They must agree all
-//! the same, and one leader must stay.
+//! processor that gives a turn only now and then, links with little bandwidth, leaders that cannot
+//! serve. They must agree all the same, and one leader must stay.
 
 use paxos::{Input, NodeId, Role};
 
@@ -144,6 +144,61 @@ fn a_preferred_replica_without_a_quorum_is_left_alone() {
         timed.cut.clear();
         let back = timed.run_until(400 * E, |t| t.leader() == Some(NodeId(1)));
         assert!(back.is_some(), "it is tried again once it reaches all");
+    }
+}
+
+const MBIT_50: u64 = 50_000_000 / 8;
+
+/// The leader dies with 7 MiB that nobody chose; the two others are a slow link apart and one of
+/// them may hold none of it.
+#[test]
+fn a_slow_link_carries_an_election() {
+    for seed in 0..6 {
+        for reach in [&[2, 3][..], &[3][..]] {
+            let mut timed = Timed::led_by(1, Shape::of(3, seed));
+            timed.assert_live(&[1, 2, 3]);
+            for other in [2, 3] {
+                timed.cut.insert((NodeId(other), NodeId(1)));
+                if !reach.contains(&other) {
+                    timed.cut.insert((NodeId(1), NodeId(other)));
+                }
+            }
+            for _ in 0..7 {
+                let bytes = vec![b'x'; 1_000_000];
+                timed.cluster.propose(NodeId(1), &bytes).unwrap();
+                timed.run(10_000);
+            }
+            timed.bandwidth = Some(MBIT_50);
+            timed.crash(NodeId(1));
+            let found = timed.run_until(20 * E, |t| t.leader().is_some());
+            assert!(found.is_some(), "seed {seed}, reach {reach:?}: no leader");
+            let before = timed.elections;
+            timed.run(4 * E);
+            timed.assert_live(&[2, 3]);
+            assert_eq!(timed.elections, before, "seed {seed}, reach {reach:?}");
+        }
+    }
+}
+
+/// Small entries on a link of 4 Mbit/s: pieces shrink until none outlasts an election timeout.
+#[test]
+fn pieces_shrink_to_what_a_link_carries() {
+    for seed in 0..6 {
+        let mut timed = Timed::led_by(1, Shape::of(3, seed));
+        timed.isolate(NodeId(3));
+        for _ in 0..300 {
+            timed.cluster.propose(NodeId(1), &[b'x'; 8_000]).unwrap();
+            timed.run(2_000);
+        }
+        timed.bandwidth = Some(4_000_000 / 8);
+        timed.cut.clear();
+        let chosen = timed.chosen(1);
+        let before = timed.elections;
+        // From here on the slow one is needed for a quorum.
+        timed.crash(NodeId(2));
+        let took = timed.run_until(40 * E, |t| t.chosen(3) >= chosen);
+        assert!(took.is_some(), "seed {seed}: 2.4 MB at 500 kB/s");
+        assert_eq!(timed.elections, before, "seed {seed}");
     }
 }
 

@@ -345,10 +345,10 @@ impl Ghost {
                     held.ballot
                 )
             })?;
-            if held.chosen {
-                if let Some(entry) = &held.entry {
-                    self.check_chosen(node, slot, entry)?;
-                }
+            if held.chosen
+                && let Some(entry) = &held.entry
+            {
+                self.check_chosen(node, slot, entry)?;
             }
         }
         Ok(())

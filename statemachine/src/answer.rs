@@ -112,7 +112,7 @@ fn lock_line(state: &State, name: &Name, lock: &Lock) -> Option<LockLine> {
 }
 
 fn holder_fact(state: &State, holder: &Holder) -> HolderFact {
-    let deadline = state.told(holder.session, holder.deadline);
+    let deadline = state.told(holder.session, state.lease_deadline(holder));
     HolderFact {
         session: holder.session,
         name: session_name(state, holder.session),
@@ -136,14 +136,15 @@ fn session_name(state: &State, id: SessionId) -> String {
 }
 
 fn session_fact(state: &State, id: SessionId, session: &Session) -> SessionFact {
+    let deadline = state.session_deadline(session);
     SessionFact {
         session: id,
         name: session.name.to_string(),
         ttl_ms: session.ttl_ms,
         since: session.since,
         since_wall_ms: session.since_wall_ms,
-        deadline: session.deadline,
-        left_ms: session.deadline.left(state.time),
+        deadline,
+        left_ms: deadline.left(state.time),
         held: session.held.len() as u64,
         waiting: session.waits().len() as u64,
     }

@@ -131,10 +131,10 @@ pub enum Event {
         /// Whether these are the ones.
         adopted: bool,
     },
-    /// A new leader's first entry lifted deadlines.
+    /// A new leader's first entry lifted the deadlines of all who live.
     LeaderStarted {
-        /// How many sessions and leases gained time.
-        extended: u64,
+        /// What they have left at least, in milliseconds, unless their own term is shorter.
+        grace_ms: u64,
     },
     /// An entry that this version cannot read; it changed nothing but the time.
     Unreadable {

@@ -52,7 +52,7 @@
 //!
 //! - what goes in and comes out: `id`, `name`, `settings`, `command`, `outcome`, `refusal`,
 //!   `query`, `effects`, `event`, `codec`
-//! - what is kept: `session` with `dedup`, `lock` with `queue` and `section`, `file`, `deadline`,
+//! - what is kept: `session` with `dedup`, `lock` with `queue` and `section`, `file`, `deadline`, `gift`,
 //!   `ended`, `budget`, `digest`, and `state`, which keeps all of it in step
 //! - what changes it: `machine`, the door, and `apply`, one file for each family of commands
 //! - what looks at it: `answer`, `snapshot`
@@ -69,6 +69,7 @@ mod effects;
 mod ended;
 mod event;
 mod file;
+mod gift;
 mod id;
 mod lock;
 mod machine;

@@ -32,7 +32,7 @@ pub enum Applied<'a> {
     Settings(Settings),
     /// A new leader's first entry, one that counts.
     LeaderStart {
-        /// What sessions and leases have left at least, in milliseconds.
+        /// What sessions and leases that live have left at least, in milliseconds.
         grace_ms: u64,
     },
     /// Anything that only moves time.
@@ -105,8 +105,9 @@ impl Machine {
         self.state.settings.as_ref()
     }
 
-    /// When the next session, wait or lease ends: the leader proposes an entry that moves time
-    /// once that has come and nothing else is being proposed.
+    /// When the next session, wait or lease may end: the leader proposes an entry that moves time
+    /// once that has come and nothing else is being proposed. What a new leader has lifted ends later
+    /// than this says; the entry finds out.
     #[must_use]
     pub fn next_deadline(&self) -> Option<ClusterTime> {
         self.state.dues().first().map(|due| due.at)

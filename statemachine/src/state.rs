@@ -12,6 +12,7 @@ use crate::deadline::{Deadlines, Due, Ending};
 use crate::digest::{self, Kind, Sum};
 use crate::ended::Ended;
 use crate::file::File;
+use crate::gift::{Gift, Gifts};
 use crate::lock::{Holder, Lock, Waiter};
 use crate::name::Name;
 use crate::section::Pending;
@@ -32,6 +33,8 @@ pub(crate) struct State {
     files: OrdMap<Name, File>,
 
     ended: Ended,
+    /// What new leaders gave to sessions and leases, and is not part of their deadlines yet.
+    gifts: Gifts,
 
     nonces: OrdMap<u128, SessionId>,
     dues: Deadlines,
@@ -69,6 +72,24 @@ impl State {
         &self.ended
     }
 
+    pub(crate) fn gifts(&self) -> &Gifts {
+        &self.gifts
+    }
+
+    /// When a session ends, unless it gives a sign of life.
+    pub(crate) fn session_deadline(&self, session: &Session) -> ClusterTime {
+        match session.presence {
+            Presence::Here => self.gifts.lift(session.deadline, session.ttl_ms),
+            // It has ended.
+            Presence::Expired | Presence::Closed => session.deadline,
+        }
+    }
+
+    /// When the lease of a grant ends, unless it is renewed.
+    pub(crate) fn lease_deadline(&self, holder: &Holder) -> ClusterTime {
+        self.gifts.lift(holder.deadline, holder.lease_ms)
+    }
+
     /// The limits in force: the agreed ones, or the documented ones until there are any.
     pub(crate) fn limits(&self) -> Settings {
         self.settings
@@ -94,7 +115,7 @@ impl State {
     /// A number for the state: equal states have equal ones. Costs the same whatever the state's size.
     pub(crate) fn hash(&self) -> u64 {
         let settings = self.settings.as_ref().map(|s| (s, s.added()));
-        let head = (self.applied, self.time, self.token, settings);
+        let head = (self.applied, self.time, self.token, settings, &self.gifts);
         let parts = (self.sum.value(), self.ended.count(), self.ended.hash());
         let hash = digest::part(Kind::Head, &(head, parts));
         (hash >> 64) as u64 ^ hash as u64
@@ -103,12 +124,12 @@ impl State {
     /// Whether a session is there and has not ended. One that has may take some slots to clear away.
     pub(crate) fn lives(&self, id: SessionId) -> bool {
         let session = self.sessions.get(&id);
-        session.is_some_and(|session| session.deadline > self.time)
+        session.is_some_and(|session| self.session_deadline(session) > self.time)
     }
 
     /// Whether a grant has not ended.
     pub(crate) fn holds(&self, holder: &Holder) -> bool {
-        holder.deadline > self.time && self.lives(holder.session)
+        self.lease_deadline(holder) > self.time && self.lives(holder.session)
     }
 
     /// Whether an acquire that waits has not ended.
@@ -125,15 +146,20 @@ impl State {
     /// Whether a grant that has ended did so with its session, rather than before.
     pub(crate) fn ended_with_session(&self, lock: &Name, holder: &Holder) -> bool {
         let session = &self.sessions[&holder.session];
-        let with_session = session_due(holder.session, session.deadline);
-        session.deadline <= self.time && with_session < lease_due(lock, holder)
+        let deadline = self.session_deadline(session);
+        let with_session = session_due(holder.session, deadline);
+        let lease = Due {
+            at: self.lease_deadline(holder),
+            ..lease_due(lock, holder)
+        };
+        deadline <= self.time && with_session < lease
     }
 
     /// The deadline of `session` that a client is told, if `deadline` is that of a lease.
     pub(crate) fn told(&self, session: SessionId, deadline: ClusterTime) -> ClusterTime {
         self.sessions
             .get(&session)
-            .map_or(deadline, |s| s.deadline.min(deadline))
+            .map_or(deadline, |s| self.session_deadline(s).min(deadline))
     }
 
     /// The place of a waiting acquire in its queue.
@@ -207,7 +233,7 @@ impl State {
     /// Ends a session now; what it has is cleared away in its turn.
     pub(crate) fn end_session_now(&mut self, id: SessionId, presence: Presence) {
         let session = &self.sessions[&id];
-        let deadline = session.deadline.min(self.time);
+        let deadline = self.session_deadline(session).min(self.time);
         self.dues.remove(&session_due(id, session.deadline));
         self.dues.insert(session_due(id, deadline));
         self.edit_session(id, |session| {
@@ -337,6 +363,69 @@ impl State {
         self.sum.add(lock.part);
         self.weight += lock.cost();
         result
+    }
+}
+
+/// The gifts of new leaders.
+impl State {
+    /// Leaves each session and lease that lives at least `grace_ms`, or its own term if that is shorter.
+    /// Waits are not extended.
+    pub(crate) fn give(&mut self, grace_ms: u64) {
+        let gift = Gift {
+            at: self.time,
+            grace_ms,
+        };
+        if self.dues.first().is_none_or(|first| gift.end() <= first.at) {
+            return;
+        }
+        // Logs of the first rules must be replayed to the same bytes.
+        let at_once = self.rules() == 1 || self.gifts.is_full();
+        self.gifts.push(gift);
+        if at_once {
+            self.lift_all();
+        }
+    }
+
+    /// Moves a deadline to where the gifts of new leaders have lifted it; whether they have.
+    pub(crate) fn lift(&mut self, due: &Due) -> bool {
+        match &due.what {
+            Ending::Session(id) => {
+                let deadline = self.session_deadline(&self.sessions[id]);
+                self.extend_session(*id, deadline);
+                due.at < deadline
+            }
+            Ending::Lease(_, lock) => {
+                let holder = self.locks[lock].holder.as_ref();
+                let deadline = self.lease_deadline(holder.expect("it has a lease"));
+                if due.at < deadline {
+                    self.set_lease(lock, deadline);
+                }
+                due.at < deadline
+            }
+            Ending::Wait(_) => false,
+        }
+    }
+
+    /// Moves all deadlines to where the gifts have lifted them.
+    fn lift_all(&mut self) {
+        let Some((start, end)) = self.gifts.span() else {
+            return;
+        };
+        let dues: Vec<Due> = self.dues.between(start, end).cloned().collect();
+        dues.iter().for_each(|due| {
+            self.lift(due);
+        });
+        self.gifts = Gifts::default();
+    }
+
+    /// Forgets the gifts that lift nothing any more.
+    pub(crate) fn retire_gifts(&mut self) {
+        self.gifts.retire(self.dues.first().map(|due| due.at));
+    }
+
+    /// Takes over the gifts that another replica has not forgotten.
+    pub(crate) fn set_gifts(&mut self, gifts: Gifts) {
+        self.gifts = gifts;
     }
 }
 

@@ -19,14 +19,20 @@ use crate::{
 ///
 /// What is due has ended in any case: every command and question treats it so, and
 /// [`end_due_grant`] clears a lock away that is asked for. So the work can be spread over slots; the
-/// agreed limit says how much of it one slot does.
+/// agreed limit says how much of it one slot does. A deadline that a new leader has lifted is moved
+/// when it comes up, which is work, too.
 pub(crate) fn expire(state: &mut State, step: &mut Step) {
     let mut room = state.limits().endings_max;
     while let Some(due) = state.dues().first() {
         if room == 0 || due.at > state.time {
             break;
         }
-        room -= match due.clone() {
+        let due = due.clone();
+        if state.lift(&due) {
+            room -= 1;
+            continue;
+        }
+        room -= match due {
             Due {
                 what: Ending::Session(id),
                 at,
@@ -50,6 +56,7 @@ pub(crate) fn expire(state: &mut State, step: &mut Step) {
             }
         };
     }
+    state.retire_gifts();
     grant_freed(state, step);
 }
 

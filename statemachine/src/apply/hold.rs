@@ -50,7 +50,8 @@ pub(crate) fn extend_lease(state: &mut State, lock: &Name) -> ClusterTime {
         .holder
         .as_ref()
         .expect("the lock is held");
-    let deadline = holder.deadline.max(state.time.after(holder.lease_ms));
+    let lease = state.time.after(holder.lease_ms);
+    let deadline = state.lease_deadline(holder).max(lease);
     state.set_lease(lock, deadline);
     deadline
 }

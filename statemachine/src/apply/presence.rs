@@ -23,7 +23,7 @@ pub(crate) fn open(state: &mut State, step: &mut Step, nonce: u128, ttl_ms: u64,
         Ok(id) => {
             sign_of_life(state, id);
             let session = &state.sessions()[&id];
-            let (ttl_ms, deadline) = (session.ttl_ms, session.deadline);
+            let (ttl_ms, deadline) = (session.ttl_ms, state.session_deadline(session));
             Outcome::Opened {
                 session: id,
                 ttl_ms,
@@ -103,7 +103,7 @@ fn keep_one(state: &mut State, step: &mut Step, beat: &Beat) -> BeatAnswer {
         };
     }
     sign_of_life(state, id);
-    let deadline = state.sessions()[&id].deadline;
+    let deadline = state.session_deadline(&state.sessions()[&id]);
     let renewed = beat.tokens.iter().map(|(lock, token)| LockBeat {
         lock: lock.clone(),
         token: *token,

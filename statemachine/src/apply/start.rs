@@ -1,10 +1,9 @@
 //! Beginnings: of the cluster, whose settings are agreed once, and of a new leader.
 
 use crate::apply::{Step, file};
-use crate::deadline::Ending;
-use crate::name::{DEFAULT_LOCK, Name};
+use crate::name::DEFAULT_LOCK;
 use crate::state::State;
-use crate::{ClusterTime, Event, FileId, SessionId, Settings};
+use crate::{Event, FileId, Settings};
 
 /// Takes the first settings that come, and makes the first files. Of later ones only newer rules
 /// count.
@@ -37,37 +36,8 @@ pub(crate) fn settle(state: &mut State, step: &mut Step, settings: Settings) {
     state.settings = Some(settings);
 }
 
-/// Leaves each session and lease at least `grace_ms`, or its own term if that is shorter: a
-/// change of leader must cost no live client its lock. Waits are not extended.
+/// Leaves all who live a moment: a change of leader must cost no live client its lock.
 pub(crate) fn lead(state: &mut State, step: &mut Step, grace_ms: u64) {
-    let lifted = |term_ms: u64| state.time.after(term_ms.min(grace_ms));
-    let mut sessions: Vec<(SessionId, ClusterTime)> = Vec::new();
-    let mut leases: Vec<(Name, ClusterTime)> = Vec::new();
-    // What is due has ended, whether it is cleared away or not.
-    for due in state.dues().between(state.time, state.time.after(grace_ms)) {
-        match &due.what {
-            Ending::Session(id) => {
-                let deadline = lifted(state.sessions()[id].ttl_ms);
-                if due.at < deadline {
-                    sessions.push((*id, deadline));
-                }
-            }
-            Ending::Lease(_, lock) => {
-                let holder = state.locks()[lock].holder.as_ref().expect("it has a lease");
-                let deadline = lifted(holder.lease_ms);
-                if due.at < deadline {
-                    leases.push((lock.clone(), deadline));
-                }
-            }
-            Ending::Wait(_) => {}
-        }
-    }
-    let extended = (sessions.len() + leases.len()) as u64;
-    for (id, deadline) in sessions {
-        state.extend_session(id, deadline);
-    }
-    for (lock, deadline) in leases {
-        state.set_lease(&lock, deadline);
-    }
-    step.event(Event::LeaderStarted { extended });
+    state.give(grace_ms);
+    step.event(Event::LeaderStarted { grace_ms });
 }

@@ -8,6 +8,7 @@ use super::{FilePart, Head, LockPart, SessionPart, VERSION_NEWEST, WaiterPart};
 use crate::codec::{self, DecodeError};
 use crate::ended::Ended;
 use crate::file::File;
+use crate::gift::Gifts;
 use crate::lock::{Holder, Waiter};
 use crate::name::{self, Name};
 use crate::section::{Pending, Section};
@@ -26,11 +27,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     }
     let mut input = Input { rest };
     let mut head: Head = input.take()?;
+    let mut gifts = Gifts::default();
     if version > 1 {
         let added = input.take()?;
         head.settings = head.settings.map(|settings| settings.with_added(added));
         let rules = head.settings.as_ref().map_or(1, |settings| settings.rules);
         require(rules > 1, "a snapshot of version 2 follows later rules")?;
+        gifts = input.take()?;
+        let sound = gifts.is_sound(head.time);
+        require(sound, "new leaders made few gifts, in their order")?;
     }
     if let Some(settings) = &head.settings {
         settings.check().map_err(DecodeError::Invalid)?;
@@ -39,6 +44,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     state.applied = head.applied;
     state.time = head.time;
     state.settings = head.settings;
+    state.set_gifts(gifts);
     decode_sessions(&mut input, &mut state, version)?;
     // Files before locks in memory, so that sections find theirs; on disk they come last.
     let locks = decode_locks(&mut input, &state, head.token)?;

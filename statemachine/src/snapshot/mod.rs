@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! | version = 1 | head | n: u64 | session … | n: u64 | lock … | n: u64 | file … |
-//! | version = 2 | head | rules | as in version 1 … | ended: u64 | n: u64 | end … |
+//! | version = 2 | head | rules | gifts | as in version 1 … | ended: u64 | n: u64 | end … |
 //!
 //! session:  id and facts, ranges of commands run | n: u64 | (seq, answer) … | n: u64 | lost … | presence
 //! lock:     name, holder                         | n: u64 | append …        | n: u64 | waiter …
 //! file:     name, identity, guard, length, checksum
 //! rules:    their version, endings_max, tokens_max
+//! gifts:    n: u64 | (time, grace) … of new leaders
 //! end:      token, fate
 //! ```
 //!
@@ -112,6 +113,7 @@ pub(crate) fn encode(state: &State, out: &mut impl io::Write) -> io::Result<()> 
     })?;
     if version > 1 {
         out.put(&state.limits().added())?;
+        out.put(state.gifts())?;
     }
     out.count(state.sessions().len())?;
     for (id, session) in state.sessions() {

@@ -56,6 +56,7 @@ pub(crate) struct Walk {
     /// Rules, and what they limit.
     rules: Settings,
     roomy: bool,
+    many_leaders: bool,
 }
 
 #[derive(Clone)]
@@ -81,6 +82,7 @@ impl Walk {
                 ..Settings::default()
             },
             roomy: false,
+            many_leaders: false,
         }
     }
 
@@ -91,6 +93,14 @@ impl Walk {
         walk.rules.tokens_max = 100_000;
         walk.roomy = true;
         walk
+    }
+
+    /// The walk with leaders that follow one another, sometimes more of them than gifts are kept.
+    pub(crate) fn with_many_leaders(self) -> Walk {
+        Walk {
+            many_leaders: true,
+            ..self
+        }
     }
 
     /// A walk of a time when there were no other rules. Its dice must fall as they did then.
@@ -121,6 +131,9 @@ impl Walk {
                 .under_rules_of(&self.rules),
             ),
             1..=3 => What::Time,
+            _ if self.many_leaders && self.chance.percent(25) => What::LeaderStart {
+                grace_ms: *self.chance.pick(&[300, 1000, 1001, 2000, 5000]),
+            },
             4 => What::LeaderStart {
                 grace_ms: *self.chance.pick(&[0, 300, 2000]),
             },

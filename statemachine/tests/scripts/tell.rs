@@ -85,8 +85,11 @@ fn tell_event(clients: &[Client], event: &Event) -> Option<String> {
         Event::DedupHit { session, seq, .. } => {
             format!("* {}#{seq} came before", name(clients, *session))
         }
-        Event::LeaderStarted { extended } => {
-            format!("* a new leader: {extended} deadlines lifted")
+        Event::LeaderStarted { grace_ms } => {
+            format!(
+                "* a new leader: all who live have {} left",
+                seconds(*grace_ms)
+            )
         }
         Event::Settings { adopted } => {
             format!("* settings {}", if *adopted { "agreed" } else { "ignored" })

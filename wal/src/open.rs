@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -140,8 +140,6 @@ fn build(disk: &SharedDisk, facts: &Facts, decision: &Decision) -> Result<Shared
             salt: header.salt,
             path: found.path.clone(),
             file,
-            mappable: !found.unreadable && found.len >= header.capacity,
-            map: OnceLock::new(),
         }));
     }
     let faulty = match &decision.outcome {
@@ -379,8 +377,6 @@ fn use_on(writer: &mut Writer, facts: &Facts, decision: &Decision) -> Result<(),
         salt: header.salt,
         path: found.path.clone(),
         file,
-        mappable: true,
-        map: OnceLock::new(),
     }));
     writer.place.next = decision.report.end;
     if let Some(last) = last {

@@ -1,11 +1,12 @@
-//! Reads values: from the newest batches in memory, from mapped segments, at last from the disk.
+//! Reads values: from the newest batches in memory, else from the segments.
 //!
-//! Whatever the way, the record is compared with the index and its checksum verified. A mismatch in
-//! mapped memory is read once more from the disk; only then it is damage.
+//! Either way the record is compared with the index and its checksum verified. A mismatch or an error is read once more,
+//! past the page cache; only then it is damage. Segments are read by calls and not mapped into memory: a sector that the
+//! disk cannot read is an error of one call, and not a signal that ends the process.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
@@ -13,10 +14,14 @@ use crate::batch::{open_record, stored_bytes};
 use crate::error::ReadError;
 use crate::index::{Entry, Index};
 use crate::record::{Lsn, RecordKind, SlotRange, StoredEntry};
-use crate::storage::{Map, SharedFile};
+use crate::storage::SharedFile;
 
 /// Bytes of the newest batches kept in memory.
 const TAIL_BYTES: usize = 8 << 20;
+/// Bytes read at once for a caller who reads slot after slot.
+const AHEAD_BYTES: u64 = 256 << 10;
+/// A record that begins this close behind the end of the last one read follows it: a batch header and padding may lie between.
+const FOLLOWS_BYTES: u64 = 8 << 10;
 
 /// Reads what is durable; cheap to clone, usable from any thread.
 #[derive(Clone, Debug)]
@@ -31,6 +36,7 @@ pub(crate) struct Shared {
     /// In order of their base.
     segments: RwLock<Vec<Arc<Segment>>>,
     tail: RwLock<Tail>,
+    ahead: Mutex<Ahead>,
     durable: AtomicU64,
     /// What recovery found lost.
     faulty: Vec<SlotRange>,
@@ -45,9 +51,6 @@ pub(crate) struct Segment {
     pub(crate) salt: u64,
     pub(crate) path: String,
     pub(crate) file: SharedFile,
-    /// False after a read error: a mapped read would kill the process.
-    pub(crate) mappable: bool,
-    pub(crate) map: OnceLock<Option<Map>>,
 }
 
 impl Reader {
@@ -98,6 +101,7 @@ impl Shared {
             index: RwLock::new(index),
             segments: RwLock::new(segments),
             tail: RwLock::default(),
+            ahead: Mutex::default(),
             durable: AtomicU64::new(0),
             faulty,
         }
@@ -176,24 +180,55 @@ impl Shared {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(entry.lsn, len);
-        let mapped = cached.or_else(|| segment.mapped(entry.lsn, len));
-        if let Some(payload) =
-            mapped.and_then(|bytes| open_record(bytes, segment.salt, entry.lsn, wanted))
-        {
+        let open = |bytes: Bytes| open_record(bytes, segment.salt, entry.lsn, wanted);
+        let near = cached.or_else(|| self.read_ahead(&segment, entry.lsn, len));
+        if let Some(payload) = near.and_then(open) {
             return Ok(payload);
         }
         let offset = entry.lsn.0 - segment.base.0;
+        let read = || {
+            let mut bytes = vec![0; len];
+            let read = segment.file.read_exact_at(&mut bytes, offset);
+            read.map(|()| Bytes::from(bytes))
+        };
+        if let Some(payload) = read().ok().and_then(open) {
+            return Ok(payload);
+        }
         segment.file.drop_cache(offset, len as u64);
-        let mut bytes = vec![0; len];
-        let read = segment.file.read_exact_at(&mut bytes, offset);
-        read.or_else(|_| segment.file.read_exact_at(&mut bytes, offset))
-            .map_err(|source| ReadError::Io {
-                slot,
-                file: segment.path.clone(),
-                source: Arc::new(source),
-            })?;
-        open_record(bytes.into(), segment.salt, entry.lsn, wanted)
-            .ok_or_else(|| self.corrupt(slot, entry, Some(&segment)))
+        let bytes = read().map_err(|source| ReadError::Io {
+            slot,
+            file: segment.path.clone(),
+            source: Arc::new(source),
+        })?;
+        open(bytes).ok_or_else(|| self.corrupt(slot, entry, Some(&segment)))
+    }
+
+    /// The bytes from what was read ahead; reads on if they follow the last ones. `None` if the caller is to read them alone.
+    fn read_ahead(&self, segment: &Segment, lsn: Lsn, len: usize) -> Option<Bytes> {
+        // Another reader that is in the middle of this is not waited for.
+        let mut ahead = self.ahead.try_lock().ok()?;
+        let follows = lsn
+            .0
+            .checked_sub(ahead.next.0)
+            .is_some_and(|gap| gap <= FOLLOWS_BYTES);
+        ahead.next = Lsn(lsn.0 + len as u64);
+        if let Some(bytes) = ahead.get(lsn, len) {
+            return Some(bytes);
+        }
+        // What is not durable yet may still change, so nothing of it is kept.
+        let end = self.durable().0.min(segment.base.0 + segment.capacity);
+        let want = end.saturating_sub(lsn.0).min(AHEAD_BYTES);
+        if !follows || want < len as u64 {
+            return None;
+        }
+        let mut bytes = vec![0; want as usize];
+        let read = segment
+            .file
+            .read_exact_at(&mut bytes, lsn.0 - segment.base.0);
+        // A place that cannot be read may lie behind the record.
+        read.ok()?;
+        (ahead.start, ahead.bytes) = (lsn, bytes);
+        ahead.get(lsn, len)
     }
 
     fn corrupt(&self, slot: u64, entry: &Entry, segment: Option<&Segment>) -> ReadError {
@@ -214,20 +249,21 @@ impl Shared {
     }
 }
 
-impl Segment {
-    /// A copy of mapped bytes; `None` where nothing is mapped.
-    fn mapped(&self, lsn: Lsn, len: usize) -> Option<Bytes> {
-        let map = self.map.get_or_init(|| {
-            if self.mappable {
-                self.file.map(self.capacity).ok().flatten()
-            } else {
-                None
-            }
-        });
-        let mut bytes = vec![0; len];
-        map.as_ref()?
-            .copy(&mut bytes, lsn.0 - self.base.0)
-            .then(|| bytes.into())
+/// A piece of a segment, read for whoever reads slot after slot.
+#[derive(Debug, Default)]
+struct Ahead {
+    start: Lsn,
+    bytes: Vec<u8>,
+    /// Where the last record that was asked for ends.
+    next: Lsn,
+}
+
+impl Ahead {
+    fn get(&self, lsn: Lsn, len: usize) -> Option<Bytes> {
+        let at = usize::try_from(lsn.0.checked_sub(self.start.0)?).ok()?;
+        let end = at.checked_add(len)?;
+        // Copied: a slice that somebody keeps would keep all of the piece.
+        self.bytes.get(at..end).map(Bytes::copy_from_slice)
     }
 }
 

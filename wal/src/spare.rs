@@ -16,8 +16,8 @@ use crate::storage::{DiskFile, SharedDisk, SharedFile};
 
 /// Zeros are written in pieces of this size where the file system has no short cut.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Synced after so many pieces, so that the log's own syncs never queue behind a long one.
-const PIECES_PER_SYNC: u64 = 4;
+/// Synced after so many bytes.
+const STEP_BYTES: u64 = 4 << 20;
 
 /// Pause after an attempt that the file system refused although it had told enough free space, as with a quota. It
 /// doubles with each such refusal.
@@ -217,12 +217,24 @@ pub(crate) fn make(disk: &SharedDisk, seq: u64, bytes: u64) -> Result<SharedFile
     Ok(file)
 }
 
+/// Writes and syncs the zeros step by step: the log's own syncs never queue behind a long one.
 fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     if_supported(file.reserve(bytes))?;
-    if !if_supported(file.write_zeroes(bytes))? {
-        write_zeros(file, bytes)?;
+    let mut short_cut = true;
+    let zeros = vec![0; PIECE_BYTES.min(bytes) as usize];
+    let mut at = 0;
+    while at < bytes {
+        let end = bytes.min(at + STEP_BYTES);
+        short_cut = short_cut && if_supported(file.write_zeroes(at, end - at))?;
+        while !short_cut && at < end {
+            let piece = PIECE_BYTES.min(end - at);
+            file.write_at(&zeros[..piece as usize], at)?;
+            at += piece;
+        }
+        file.sync()?;
+        at = end;
     }
-    file.sync()
+    Ok(())
 }
 
 /// Whether the file system can do it.
@@ -231,19 +243,4 @@ fn if_supported(done: io::Result<()>) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
         other => other.map(|()| true),
     }
-}
-
-fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
-    let zeros = vec![0; PIECE_BYTES.min(bytes) as usize];
-    let (mut at, mut pieces) = (0, 0);
-    while at < bytes {
-        let piece = PIECE_BYTES.min(bytes - at) as usize;
-        file.write_at(&zeros[..piece], at)?;
-        at += piece as u64;
-        pieces += 1;
-        if pieces % PIECES_PER_SYNC == 0 {
-            file.sync()?;
-        }
-    }
-    Ok(())
 }

@@ -21,12 +21,10 @@ use std::io;
 use std::sync::Arc;
 
 mod fault;
-mod map;
 mod memory;
 mod real;
 
 pub use fault::{Fault, Operation, SyncFailure};
-pub use map::Map;
 pub use memory::MemDisk;
 pub use real::RealDisk;
 
@@ -230,24 +228,14 @@ pub trait DiskFile: Send + Sync + Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Makes `len` bytes of written zeros by a short cut of the file system.
+    /// Makes `len` bytes of written zeros from `offset` on by a short cut of the file system.
     ///
     /// # Errors
     ///
     /// `Unsupported` if there is no such short cut: the caller then writes the zeros. `StorageFull` if there is no room.
-    fn write_zeroes(&self, len: u64) -> io::Result<()> {
-        let _ = len;
+    fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
         Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Maps the first `len` bytes for reading; `None` where the disk cannot.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the disk says.
-    fn map(&self, len: u64) -> io::Result<Option<Map>> {
-        let _ = len;
-        Ok(None)
     }
 
     /// Forgets cached clean pages, so that the next read shows what the disk holds. Advice: it may do nothing.

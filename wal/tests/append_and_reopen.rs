@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use wal::storage::{MemDisk, RealDisk};
+use wal::storage::{Fault, MemDisk, Operation, RealDisk};
 use wal::{
-    Environment, Error, Folder, Options, Outcome, Record, RecordKind, Recovery, SharedDisk, Writer,
+    Environment, Error, Folder, Options, Outcome, ReadError, Record, RecordKind, Recovery,
+    SharedDisk, Writer,
 };
 
 const SEGMENT: u64 = 64 * 1024;
@@ -328,4 +329,64 @@ fn a_survey_tells_how_far_it_is() {
             .sum::<u64>();
         assert_eq!((bytes, of), (all, all));
     });
+}
+
+/// A file that was mapped into memory would end the process with a signal here.
+#[test]
+fn what_the_disk_cannot_read_is_an_error_of_one_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk: SharedDisk = Arc::new(RealDisk::create_root(folder.path()).unwrap());
+    let (mut log, _) = open(&disk, 1);
+    for slot in 1..=30 {
+        log.commit(&[accept(slot, 1, &[7; 5000])], 0).unwrap();
+    }
+    log.close().unwrap();
+    let (log, _) = open(&disk, 2);
+    let reader = log.reader();
+    assert!(reader.read(1).unwrap().is_some());
+    let first = "wal/0000000000000001.wal";
+    let file = std::fs::File::options()
+        .write(true)
+        .open(folder.path().join(first));
+    file.unwrap().set_len(8192).unwrap();
+    match reader.read(5) {
+        Err(ReadError::Io { slot: 5, file, .. }) => assert_eq!(file, first),
+        other => panic!("{other:?}"),
+    }
+    assert!(reader.read(30).unwrap().is_some(), "another file");
+}
+
+/// Read in order, so that pieces are read ahead, with a place that cannot be read in the middle of one.
+#[test]
+fn a_bad_sector_is_an_error_of_the_records_on_it() {
+    let mem = MemDisk::new();
+    let disk: SharedDisk = Arc::new(mem.clone());
+    let (mut log, _) = open(&disk, 1);
+    for slot in 1..=8 {
+        log.commit(&[accept(slot, 1, &[slot as u8; 5000])], 0)
+            .unwrap();
+    }
+    log.close().unwrap();
+    let (log, _) = open(&disk, 2);
+    let path = "wal/0000000000000001.wal";
+    // Two blocks of markers and headers come first, and each record takes two.
+    let at = (2 + 2 * 3) * 4096;
+    mem.inject(Fault {
+        bytes: at..at + 8192,
+        ..Fault::always(path, Operation::Read)
+    });
+    let failed: Vec<u64> = (1..=8)
+        .filter(|slot| match log.read(*slot) {
+            Ok(Some(entry)) => {
+                assert_eq!(entry.payload, vec![*slot as u8; 5000]);
+                false
+            }
+            Err(ReadError::Io { file, .. }) => {
+                assert_eq!(file, path);
+                true
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(failed, [4]);
 }

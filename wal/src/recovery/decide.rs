@@ -355,8 +355,7 @@ fn newest_is_empty(facts: &Facts, live: &[LiveSegment]) -> bool {
     let Some(newest) = live.last().map(|at| &facts.segments[at.segment]) else {
         return false;
     };
-    !newest.unreadable
-        && newest.headers.iter().all(Result::is_ok)
+    newest.headers.iter().all(Result::is_ok)
         && newest.items.iter().all(|item| match item {
             Item::Batch(b) => b.header.records == 0 && !b.header.flags.has(BatchFlags::SEAL),
             Item::Gap(gap) => gap.kind == GapKind::Zero,

@@ -46,8 +46,6 @@ pub struct SegmentFacts {
     pub zero: bool,
     /// What stands between the headers, in order and without a hole; empty if no header is valid.
     pub items: Vec<Item>,
-    /// The disk failed to read some of it: do not map it.
-    pub unreadable: bool,
 }
 
 impl SegmentFacts {

@@ -151,7 +151,6 @@ pub(crate) fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> SegmentFa
         headers: [missing(), missing()],
         zero: false,
         items: Vec::new(),
-        unreadable: false,
     };
     let opened = disk
         .open_read(path)
@@ -161,7 +160,6 @@ pub(crate) fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> SegmentFa
         Err(error) => {
             let fault = HeaderFault::Unreadable(error.to_string());
             facts.headers = [Err(fault.clone()), Err(fault)];
-            facts.unreadable = true;
             return facts;
         }
     };
@@ -183,7 +181,6 @@ pub(crate) fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> SegmentFa
         Some(header) => {
             let mut scan = Scan::new(&*file, &header);
             facts.items = scan.run();
-            facts.unreadable = scan.window.unreadable;
         }
         None => facts.zero = is_zero(&*file, len),
     }
@@ -244,7 +241,6 @@ impl<'a> Scan<'a> {
             end,
             start: 0,
             bytes,
-            unreadable: false,
         };
         Scan {
             header,
@@ -318,7 +314,6 @@ struct Window<'a> {
     end: u64,
     start: u64,
     bytes: Vec<u8>,
-    unreadable: bool,
 }
 
 impl Window<'_> {
@@ -350,7 +345,6 @@ impl Window<'_> {
             }
         }
         self.bytes.clear();
-        self.unreadable = true;
         Err(io::Error::other("unreadable twice"))
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{DirEntry, Disk, DiskFile, LockGuard, Map, SharedFile, is_no_space};
+use super::{DirEntry, Disk, DiskFile, LockGuard, SharedFile, is_no_space};
 
 /// A folder of the machine's file system.
 #[derive(Clone, Debug)]
@@ -279,13 +279,8 @@ impl DiskFile for RealFile {
         self.allocate(flags, offset, len)
     }
 
-    fn write_zeroes(&self, len: u64) -> io::Result<()> {
-        self.allocate(WRITE_ZEROES, 0, len)
-    }
-
-    fn map(&self, len: u64) -> io::Result<Option<Map>> {
-        let len = usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Map::new(&self.file, len).map(Some)
+    fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.allocate(WRITE_ZEROES, offset, len)
     }
 
     fn drop_cache(&self, offset: u64, len: u64) {

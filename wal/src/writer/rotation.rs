@@ -1,6 +1,6 @@
 //! From one segment to the next.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::{BLOCK, SegmentMeta, Writer};
 use crate::batch::BatchFlags;
@@ -50,8 +50,6 @@ impl Writer {
             salt,
             path: path.clone(),
             file,
-            mappable: true,
-            map: OnceLock::new(),
         });
         self.shared.add_segment(segment.clone());
         self.segments.push_back(SegmentMeta {

@@ -119,17 +119,19 @@ impl DiskFile for MemFile {
         Ok(state.inodes.entry(self.inode).or_default().len)
     }
 
-    fn write_zeroes(&self, len: u64) -> io::Result<()> {
-        self.change(0..len, |inode| {
+    fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset + len;
+        self.change(offset..end, |inode| {
             // Absent blocks read as zeros; those that are there are overwritten.
-            let end = len.div_ceil(BLOCK_BYTES as u64);
-            let mut present: Vec<u64> = inode.durable.range(..end).map(|(at, _)| *at).collect();
-            present.extend(inode.cached.range(..end).map(|(at, _)| *at));
-            present.extend(inode.dirty.range(..end).map(|(at, _)| *at));
+            let blocks = offset / BLOCK_BYTES as u64..end.div_ceil(BLOCK_BYTES as u64);
+            let mut present: Vec<u64> = Vec::new();
+            present.extend(inode.durable.range(blocks.clone()).map(|(at, _)| *at));
+            present.extend(inode.cached.range(blocks.clone()).map(|(at, _)| *at));
+            present.extend(inode.dirty.range(blocks).map(|(at, _)| *at));
             for at in present {
                 inode.write(&ZERO, at * BLOCK_BYTES as u64);
             }
-            inode.len = inode.len.max(len);
+            inode.len = inode.len.max(end);
         })
     }
 

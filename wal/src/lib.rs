@@ -36,6 +36,7 @@ mod field;
 mod folder;
 mod index;
 pub mod layout;
+mod litter;
 mod log;
 mod open;
 mod reader;

@@ -7,22 +7,27 @@
 //! ```
 //!
 //! Positions count calls: 1, 2, 3. Records become durable in the order of positions, never one alone.
-//! Beside the log thread (`wal-log`) one thread prepares the next segment (`wal-spare`) and one writes
-//! superblocks (`wal-super`), so that neither stands in the way of an append.
+//!
+//! An append costs one flush. Beside the log thread (`wal-log`) one thread prepares the next segment and removes files
+//! (`wal-spare`) and one writes superblocks (`wal-super`), so that neither stands in the way of an append. A group with
+//! a promise, and the first ones in a new segment, are told to be durable once the superblock has followed; the log
+//! thread goes on meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::litter::Litter;
 use crate::reader::Reader;
 use crate::record::{PAYLOAD_BYTES_MAX, Record};
 use crate::snapshot::SnapshotRef;
 use crate::spare::Spare;
-use crate::supers::SuperDesk;
+use crate::storage::SharedDisk;
+use crate::supers::{SuperDesk, Ticket};
 use crate::writer::{Removed, Writer, check_peers};
 
 mod preparer;
@@ -42,8 +47,9 @@ pub struct LogOptions {
     pub queue_bytes_max: usize,
     /// Calls that may wait in the queue. Default 65,536.
     pub queue_calls_max: usize,
-    /// Idle time after the last write before a marker is written. Default 2 ms.
-    pub marker_delay: Duration,
+    /// Idle time after the last write before it is settled: a marker behind it, and the note in the superblock how far the
+    /// log is durable. Two flushes, side by side; a log that is written to again and again spares them. Default 50 ms.
+    pub idle_delay: Duration,
     /// Time after a write until the superblock notes how far the log is durable, idle or not. Default 1 s.
     pub hint_interval: Duration,
     /// Time between two attempts when the disk is full. Default 50 ms.
@@ -55,7 +61,7 @@ impl Default for LogOptions {
         LogOptions {
             queue_bytes_max: 64 << 20,
             queue_calls_max: 65_536,
-            marker_delay: Duration::from_millis(2),
+            idle_delay: Duration::from_millis(50),
             hint_interval: Duration::from_secs(1),
             retry_interval: Duration::from_millis(50),
         }
@@ -79,7 +85,7 @@ pub enum Progress {
 pub enum Submitted {
     /// Written by the caller; durable. No [`Progress`] is told for it.
     Durable(u64),
-    /// The log was busy: queued, and told later.
+    /// The log was busy, or the superblock has to follow first: told later.
     Queued(u64),
 }
 
@@ -111,11 +117,15 @@ struct Core {
     /// Taken by whoever set `Queue::busy`; `None` once closed.
     writer: Mutex<Option<Writer>>,
     durable: AtomicU64,
+    /// The last position that was told; held while it is told, so that they are told in order.
+    told: Mutex<u64>,
     meter: Meter,
     on_durable: OnDurable,
     reader: Reader,
     spare: Arc<Spare>,
     supers: SuperDesk,
+    litter: Arc<Litter>,
+    disk: SharedDisk,
     prepare: preparer::Wish,
 }
 
@@ -130,11 +140,14 @@ impl Log {
             work: Condvar::new(),
             room: Condvar::new(),
             durable: AtomicU64::new(0),
+            told: Mutex::new(0),
             meter: Meter::default(),
             on_durable,
             reader: writer.reader(),
             spare: writer.spare.clone(),
-            supers: writer.supers.desk().expect("its thread was just started"),
+            supers: writer.supers.desk(),
+            litter: writer.litter.clone(),
+            disk: writer.disk.clone(),
             prepare: preparer::Wish::new(writer.next_seq()),
             writer: Mutex::new(Some(writer)),
         });
@@ -217,13 +230,21 @@ impl Log {
             self.core.finish(queue);
             return Ok(Submitted::Queued(position));
         }
-        if let Err((error, _)) = written {
-            self.core.poison(&error);
-            return Err(error);
+        match written {
+            Ok(ticket) if self.core.supers.holds(ticket) => {
+                self.core.durable.fetch_max(position, Ordering::AcqRel);
+                self.core.finish(self.core.queue());
+                Ok(Submitted::Durable(position))
+            }
+            Ok(ticket) => {
+                self.core.tell_when(position, ticket);
+                Ok(Submitted::Queued(position))
+            }
+            Err((error, _)) => {
+                self.core.poison(&error);
+                Err(error)
+            }
         }
-        self.core.durable.fetch_max(position, Ordering::AcqRel);
-        self.core.finish(self.core.queue());
-        Ok(Submitted::Durable(position))
     }
 
     /// Everything up to this position is durable.
@@ -292,16 +313,40 @@ impl Log {
         self.core.supers.note_peers(peers, Box::new(told));
     }
 
-    /// [`Writer::snapshot_saved`], in order behind everything submitted; `done` is called on the log thread.
+    /// [`Writer::note_peers_later`]; returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`].
+    pub fn note_peers_later(&self, peers: Bytes) -> Result<(), Error> {
+        check_peers(&peers)?;
+        self.core.supers.note_peers_later(peers);
+        Ok(())
+    }
+
+    /// [`Writer::snapshot_saved`], in order behind everything submitted, but no append waits for it. `done` is called on a
+    /// thread of the log once the snapshot is named; older ones are removed after that.
     pub fn snapshot_saved(
         &self,
         snapshot: SnapshotRef,
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
-        self.with_writer(move |writer| done(writer.and_then(|w| w.snapshot_saved(snapshot))));
+        let core = Arc::downgrade(&self.core);
+        self.with_writer(
+            move |writer| match writer.and_then(|w| w.begin_naming(snapshot)) {
+                Ok(naming) => Core::afterwards(core, naming.ticket, move |named, core| {
+                    done(named.clone());
+                    if let (Ok(()), Some(core)) = (named, core) {
+                        naming.prune(&*core.disk);
+                    }
+                }),
+                Err(error) => done(Err(error)),
+            },
+        );
     }
 
-    /// [`Writer::remove_prefix`], in order behind everything submitted; `done` is called on the log thread.
+    /// [`Writer::remove_prefix`], in order behind everything submitted, but no append waits for it. `done` is called on a
+    /// thread of the log when the files are gone.
     pub fn remove_prefix(
         &self,
         snapshot: u64,
@@ -309,8 +354,19 @@ impl Log {
         cap_bytes: u64,
         done: impl FnOnce(Result<Removed, Error>) + Send + 'static,
     ) {
+        let core = Arc::downgrade(&self.core);
         self.with_writer(move |writer| {
-            done(writer.and_then(|w| w.remove_prefix(snapshot, needed, cap_bytes)));
+            let begun = writer.and_then(|w| w.begin_removal(snapshot, needed, cap_bytes));
+            match begun {
+                Ok(removal) => Core::afterwards(core, removal.ticket, move |forgotten, core| {
+                    if let (Ok(()), Some(core)) = (&forgotten, core) {
+                        core.litter.add(removal.paths);
+                        core.litter.clear();
+                    }
+                    done(forgotten.map(|()| removal.removed));
+                }),
+                Err(error) => done(Err(error)),
+            }
         });
     }
 
@@ -390,8 +446,9 @@ impl Core {
         self.room.notify_all();
     }
 
-    /// Writes records as whoever set `busy`; on failure also how many were written before.
-    fn write(&self, records: &[Record], commit_slot: u64) -> Result<(), (Error, usize)> {
+    /// Writes records as whoever set `busy`. They are durable once both copies of the superblock hold the ticket.
+    /// On failure also how many were written before.
+    fn write(&self, records: &[Record], commit_slot: u64) -> Result<Ticket, (Error, usize)> {
         let mut guard = lock(&self.writer);
         let writer = guard.as_mut().ok_or((Error::Closed, 0))?;
         writer.check(records).map_err(|error| (error, 0))?;
@@ -405,7 +462,60 @@ impl Core {
             self.meter.count(before.0.elapsed(), bytes);
         }
         self.prepare.want(writer.next_seq());
-        Ok(())
+        Ok(writer.place.awaits)
+    }
+
+    /// Ends what `begin` began, and tells that everything up to `position` is durable as soon as the superblock holds
+    /// what was written for it.
+    fn tell_when(self: &Arc<Core>, position: u64, ticket: Ticket) {
+        let mut queue = self.queue();
+        queue.wait_for_super(position);
+        self.finish(queue);
+        let core = Arc::downgrade(self);
+        let told = move |noted: Result<(), Error>| {
+            let Some(core) = core.upgrade() else { return };
+            match noted {
+                Ok(()) => core.tell(position),
+                Err(error) => core.poison(&error),
+            }
+        };
+        self.supers.when(ticket, Box::new(told));
+    }
+
+    /// Everything up to `position` is durable.
+    fn tell(&self, position: u64) {
+        self.durable.fetch_max(position, Ordering::AcqRel);
+        self.queue().settle(position);
+        let mut told = lock(&self.told);
+        let position = self.durable.load(Ordering::Acquire);
+        if *told < position {
+            *told = position;
+            (self.on_durable)(Progress::Durable { position });
+        }
+    }
+
+    /// Runs `work` on a thread that nobody waits for, once both copies of the superblock hold the ticket; on the
+    /// superblock's thread if they never will or the log is gone.
+    fn afterwards(
+        core: Weak<Core>,
+        ticket: Ticket,
+        work: impl FnOnce(Result<(), Error>, Option<&Core>) + Send + 'static,
+    ) {
+        let Some(strong) = core.upgrade() else {
+            return work(Err(Error::Closed), None);
+        };
+        let then = move |noted: Result<(), Error>| match (core.upgrade(), noted) {
+            (Some(core), Ok(())) => {
+                preparer::run_beside(&core, Box::new(|core| work(Ok(()), Some(core))));
+            }
+            (core, noted) => {
+                if let (Some(core), Err(error)) = (&core, &noted) {
+                    core.poison(error);
+                }
+                work(noted, None);
+            }
+        };
+        strong.supers.when(ticket, Box::new(then));
     }
 
     /// Ends what `begin` began, and wakes whoever waits for that.

@@ -16,6 +16,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::index::{Entry, Index};
 use crate::layout::{self, WAL};
+use crate::litter::Litter;
 use crate::reader::{Segment, Shared};
 use crate::record::{Lsn, Record};
 use crate::recovery::{
@@ -50,6 +51,7 @@ pub(crate) fn open(
         State::ReadOnly(decision.report.to_string())
     };
     let spare = Arc::new(Spare::new(disk.clone(), capacity(&options, &carried)));
+    let litter = Arc::new(Litter::new(disk.clone()));
     let mut writer = Writer {
         disk,
         environment,
@@ -60,7 +62,7 @@ pub(crate) fn open(
         state,
         place: place(facts, &decision),
         arena: Vec::new(),
-        litter: Vec::new(),
+        litter,
         trusted: decision.snapshots.iter().copied().collect(),
         lock,
     };
@@ -293,7 +295,8 @@ fn place(facts: &Facts, decision: &Decision) -> WritePlace {
         unmarked: false,
         records_end: bound,
         hinted: Lsn(0),
-        unnamed: false,
+        naming: 0,
+        awaits: 0,
     }
 }
 
@@ -316,10 +319,10 @@ fn clear_litter(writer: &mut Writer) -> Result<(), Error> {
     for entry in writer.disk.list(WAL).map_err(Error::io("list", WAL))? {
         let old = layout::segment_seq(&entry.name).is_some_and(|seq| seq < first);
         if old || layout::is_spare(&entry.name) {
-            writer.litter.push(format!("{WAL}/{}", entry.name));
+            writer.litter.add([format!("{WAL}/{}", entry.name)]);
         }
     }
-    writer.clear_litter();
+    writer.litter.clear();
     // What cannot be removed now is tried again by the next snapshot.
     let _ = snapshot::remove_unfinished(&*writer.disk);
     Ok(())
@@ -420,7 +423,7 @@ fn carry_forward(
     let after = std::mem::replace(&mut writer.place.last, before);
     writer.write_segment_header(prev_end)?;
     writer.place.last = after;
-    writer.supers.begin(writer.advance())?;
+    writer.supers.begin(&writer.advance())?;
     writer.place.hinted = writer.place.records_end;
     writer.shared.set_durable(writer.place.next);
     writer.write(&[], BatchFlags::MARKER)

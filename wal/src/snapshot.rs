@@ -152,7 +152,7 @@ pub fn list(disk: &dyn Disk) -> Result<Vec<u64>, Error> {
         .collect())
 }
 
-/// Removes the snapshot files older than the oldest one of `kept`, and leftovers of unfinished writes.
+/// Removes the snapshot files older than the oldest one of `kept`. Unfinished ones stay: another may be written just now.
 ///
 /// # Errors
 ///
@@ -163,8 +163,7 @@ pub fn prune(disk: &dyn Disk, kept: &[SnapshotRef]) -> Result<(), Error> {
     };
     let entries = disk.list(SNAPSHOTS).map_err(Error::io("list", SNAPSHOTS))?;
     for entry in entries {
-        let old = layout::snapshot_slot(&entry.name).is_some_and(|slot| slot < oldest);
-        if old || entry.name.ends_with(".tmp") {
+        if layout::snapshot_slot(&entry.name).is_some_and(|slot| slot < oldest) {
             let path = format!("{SNAPSHOTS}/{}", entry.name);
             disk.remove(&path).map_err(Error::io("remove", &path))?;
         }

@@ -1,7 +1,8 @@
 //! Keeps the two copies of the superblock.
 //!
-//! Copy 0 is written and synced, then copy 1 with the same sequence, so at every moment one copy is
-//! whole. Of an unfinished write (copy 0 newer) the newer wins and the other is written again before the first change.
+//! A write goes into the copy that holds the older content, and is synced before the other copy is touched. So at every
+//! moment one copy is whole and holds everything that was durable. What must not be lost, such as a promise, counts once
+//! both copies hold it: two writes in a row. The hint counts in one. Of two copies the newer wins.
 
 use std::io;
 
@@ -66,15 +67,29 @@ pub(crate) fn newest(copies: &Copies) -> Option<&Superblock> {
 }
 
 /// The superblock in memory and the two files that hold it.
+///
+/// Changes are made in memory and number the content. A write then puts the newest content into the copy that holds the
+/// older one, so the other, which is durable, is never at stake.
 #[derive(Debug)]
 pub(crate) struct SuperStore {
     disk: SharedDisk,
     /// Opened with the first write.
     files: [Option<SharedFile>; 2],
     current: Superblock,
-    /// The copies that do not hold `current`.
-    stale: [bool; 2],
+    /// Number of the content that each copy holds durably; 0 if the copy is missing or bad.
+    held: [u64; 2],
     poisoned: bool,
+}
+
+/// One write of one copy. It runs without the store, which may change meanwhile.
+#[derive(Debug)]
+pub(crate) struct CopyWrite {
+    disk: SharedDisk,
+    file: SharedFile,
+    created: bool,
+    copy: usize,
+    sequence: u64,
+    block: [u8; BLOCK_BYTES],
 }
 
 impl SuperStore {
@@ -86,10 +101,10 @@ impl SuperStore {
             disk,
             files: [None, None],
             current: first,
-            stale: [true, true],
+            held: [0, 0],
             poisoned: false,
         };
-        store.mend()?;
+        store.write_until(|store| store.in_both() == 1)?;
         Ok(store)
     }
 
@@ -97,12 +112,16 @@ impl SuperStore {
     /// first change, when the folder has been judged. Else a foreign copy could destroy the right one.
     pub(crate) fn open(disk: SharedDisk, copies: &Copies) -> SuperStore {
         let current = newest(copies).expect("the caller saw a valid copy").clone();
-        let stale = [0, 1].map(|at| copies[at].as_ref().ok() != Some(&current));
+        let held = [0, 1].map(|at| match &copies[at] {
+            Ok(copy) if *copy == current => current.sequence,
+            Ok(copy) => copy.sequence.min(current.sequence.saturating_sub(1)),
+            Err(_) => 0,
+        });
         SuperStore {
             disk,
             files: [None, None],
             current,
-            stale,
+            held,
             poisoned: false,
         }
     }
@@ -111,54 +130,102 @@ impl SuperStore {
         &self.current
     }
 
-    /// Changes the superblock; durable in both copies on return.
-    pub(crate) fn update(&mut self, change: impl FnOnce(&mut Superblock)) -> Result<(), Error> {
-        if self.poisoned {
-            return Err(Error::Poisoned);
-        }
-        self.mend()?;
-        let mut next = self.current.clone();
-        change(&mut next);
-        next.sequence += 1;
-        self.current = next;
-        self.write_copy(0)?;
-        self.write_copy(1)
+    /// Changes the superblock in memory; the number of the content that has the change.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Superblock)) -> u64 {
+        change(&mut self.current);
+        self.current.sequence += 1;
+        self.current.sequence
     }
 
-    /// Makes both copies whole and equal. The valid one stays untouched until the other is durable.
-    fn mend(&mut self) -> Result<(), Error> {
-        for copy in [0, 1] {
-            if self.stale[copy] {
-                self.write_copy(copy)?;
-                self.disk.sync_dir(WAL).map_err(Error::io("sync", WAL))?;
-                self.stale[copy] = false;
-            }
+    /// Changes the superblock; durable in both copies on return.
+    pub(crate) fn update(&mut self, change: impl FnOnce(&mut Superblock)) -> Result<(), Error> {
+        let number = self.change(change);
+        self.write_until(|store| store.in_both() >= number)
+    }
+
+    /// Both copies hold the content of this number, or a later one.
+    pub(crate) fn in_both(&self) -> u64 {
+        self.held[0].min(self.held[1])
+    }
+
+    /// At least one copy holds the content of this number.
+    pub(crate) fn in_one(&self) -> u64 {
+        self.held[0].max(self.held[1])
+    }
+
+    /// Writes copies here and now until that is enough.
+    pub(crate) fn write_until(
+        &mut self,
+        enough: impl Fn(&SuperStore) -> bool,
+    ) -> Result<(), Error> {
+        while !enough(self) {
+            let write = self.begin_write()?;
+            let written = write.run();
+            self.end_write(&write, written)?;
         }
         Ok(())
     }
 
-    fn write_copy(&mut self, copy: usize) -> Result<(), Error> {
-        let block = self.current.encode();
-        let written = self.file(copy).and_then(|file| {
-            file.write_at(&block, 0)?;
-            file.sync()
-        });
-        written.map_err(|source| {
+    /// The next write: the newest content, into the copy that holds the older one.
+    pub(crate) fn begin_write(&mut self) -> Result<CopyWrite, Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
+        let copy = usize::from(self.held[1] < self.held[0]);
+        let (file, created) = self.file(copy).map_err(|source| {
             self.poisoned = true;
-            Error::io("write", SUPERBLOCKS[copy])(source)
+            Error::io("open", SUPERBLOCKS[copy])(source)
+        })?;
+        Ok(CopyWrite {
+            disk: self.disk.clone(),
+            file,
+            created,
+            copy,
+            sequence: self.current.sequence,
+            block: self.current.encode(),
         })
     }
 
-    fn file(&mut self, copy: usize) -> io::Result<SharedFile> {
+    /// Notes what became of a write.
+    pub(crate) fn end_write(
+        &mut self,
+        write: &CopyWrite,
+        written: Result<(), Error>,
+    ) -> Result<(), Error> {
+        match written {
+            Ok(()) => self.held[write.copy] = write.sequence,
+            Err(_) => self.poisoned = true,
+        }
+        written
+    }
+
+    fn file(&mut self, copy: usize) -> io::Result<(SharedFile, bool)> {
         if let Some(file) = &self.files[copy] {
-            return Ok(file.clone());
+            return Ok((file.clone(), false));
         }
         let path = SUPERBLOCKS[copy];
-        let file = match self.disk.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.create(path),
-            other => other,
-        }?;
+        let (file, created) = match self.disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (self.disk.create(path)?, true)
+            }
+            other => (other?, false),
+        };
         self.files[copy] = Some(file.clone());
-        Ok(file)
+        Ok((file, created))
+    }
+}
+
+impl CopyWrite {
+    /// Writes the copy; durable on return.
+    pub(crate) fn run(&self) -> Result<(), Error> {
+        let path = SUPERBLOCKS[self.copy];
+        self.file
+            .write_at(&self.block, 0)
+            .and_then(|()| self.file.sync())
+            .map_err(Error::io("write", path))?;
+        if self.created {
+            self.disk.sync_dir(WAL).map_err(Error::io("sync", WAL))?;
+        }
+        Ok(())
     }
 }

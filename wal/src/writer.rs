@@ -14,6 +14,7 @@ use crate::batch::{
 use crate::environment::Environment;
 use crate::error::{Error, ReadError};
 use crate::index::{Entry, SLOT_JUMP_MAX};
+use crate::litter::Litter;
 use crate::reader::{Reader, Segment, Shared};
 use crate::record::{Lsn, PAYLOAD_BYTES_MAX, Record, RecordKind, StoredEntry};
 use crate::segment::{CAPACITY_MAX, CAPACITY_MIN};
@@ -21,7 +22,7 @@ use crate::snapshot::SnapshotRef;
 use crate::spare::Spare;
 use crate::storage::{BLOCK_BYTES, LockGuard, SharedDisk};
 use crate::superblock::PEERS_BYTES_MAX;
-use crate::supers::{Advance, Supers};
+use crate::supers::{Advance, Supers, Ticket};
 
 mod removal;
 mod rotation;
@@ -67,8 +68,7 @@ pub struct Writer {
     pub(crate) state: State,
     pub(crate) place: WritePlace,
     pub(crate) arena: Vec<u8>,
-    /// Files that nothing counts any more and that are still to be removed.
-    pub(crate) litter: Vec<String>,
+    pub(crate) litter: Arc<Litter>,
     /// The snapshots that were verified whole by this process: only they may make older ones superfluous.
     pub(crate) trusted: BTreeSet<SnapshotRef>,
     /// Held until the writer goes.
@@ -116,8 +116,10 @@ pub(crate) struct WritePlace {
     /// left out: if it is damaged alone, nothing is lost.
     pub(crate) records_end: Lsn,
     pub(crate) hinted: Lsn,
-    /// The superblock does not yet name the active segment for certain.
-    pub(crate) unnamed: bool,
+    /// Once both copies of the superblock hold this, they name the active segment.
+    pub(crate) naming: Ticket,
+    /// What was written counts as durable only once both copies hold this: the last promise, the active segment.
+    pub(crate) awaits: Ticket,
 }
 
 impl Writer {
@@ -135,7 +137,8 @@ impl Writer {
             let written = self.commit_group(rest, commit_slot)?;
             rest = &rest[written..];
         }
-        Ok(())
+        let noted = self.supers.finish(self.place.awaits);
+        self.poison_on(noted)
     }
 
     /// Refuses records that the format or this log cannot hold. Writes nothing.
@@ -167,7 +170,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the first group of `records`, which must have passed [`Writer::check`]; how many it took.
+    /// Writes the first group of `records`, which must have passed [`Writer::check`]; how many it took. They may be told
+    /// to be durable once both copies of the superblock hold `WritePlace::awaits`.
     ///
     /// The commit slot speaks of all of them, so only the last group bears it, and the end of the old
     /// segment does not: else a crash in between leaves a slot that counts as chosen with an older value.
@@ -190,26 +194,18 @@ impl Writer {
             .map(|record| record.ballot)
             .max()
             .filter(|ballot| *ballot > self.place.promised);
+        if let Some(promised) = promise {
+            // Begun before the log's flushes: with a thread they run at once. If the group finds no room, a promise that
+            // nobody was told of does no harm.
+            self.place.promised = promised;
+            let begun = self.supers.begin(&self.advance());
+            self.place.awaits = self.poison_on(begun)?;
+        }
         self.make_room(group)?;
         if count == records.len() {
             self.place.commit_slot = self.place.commit_slot.max(commit_slot);
         }
-        if let Some(promised) = promise {
-            // Begun before the log's flush: with a thread both run at once.
-            self.place.promised = promised;
-            let begun = self.supers.begin(Advance {
-                promised,
-                ..self.advance()
-            });
-            self.poison_on(begun)?;
-        }
         self.write(group, flags)?;
-        // A segment that nothing names could go, with all its records, without anyone missing it.
-        if promise.is_some() || self.place.unnamed {
-            let finished = self.supers.finish();
-            self.poison_on(finished)?;
-            self.place.unnamed = false;
-        }
         Ok(count)
     }
 
@@ -232,7 +228,7 @@ impl Writer {
         }
     }
 
-    /// Notes in the superblock how far the log is durable, if that moved. At most once a second is plenty.
+    /// Notes in one copy of the superblock how far the log is durable, if that moved. At most once a second is plenty.
     ///
     /// # Errors
     ///
@@ -241,7 +237,7 @@ impl Writer {
         self.check(&[])?;
         if self.place.hinted < self.place.records_end {
             self.place.hinted = self.place.records_end;
-            let begun = self.supers.begin(self.advance());
+            let begun = self.supers.hint(&self.advance());
             self.poison_on(begun)?;
         }
         Ok(())
@@ -256,11 +252,20 @@ impl Writer {
     pub fn note_peers(&mut self, peers: Bytes) -> Result<(), Error> {
         self.check(&[])?;
         check_peers(&peers)?;
-        let written = self
-            .supers
-            .finish()
-            .and_then(|()| self.supers.update(|block| block.peers = peers));
+        let written = self.supers.update(|block| block.peers = peers);
         self.poison_on(written)
+    }
+
+    /// As [`Writer::note_peers`], but only with the next write of the superblock, which has another reason:
+    /// a promise, a new segment, the hint. Lost if the process ends before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`].
+    pub fn note_peers_later(&self, peers: Bytes) -> Result<(), Error> {
+        check_peers(&peers)?;
+        self.supers.note_peers_later(peers);
+        Ok(())
     }
 
     /// Number of the segment that comes after the active one.
@@ -364,7 +369,6 @@ impl Writer {
         if self.room() >= BLOCK {
             self.write(&[], BatchFlags::MARKER.with(BatchFlags::CLEAN_CLOSE))?;
         }
-        self.supers.finish()?;
         let advance = Advance {
             durable: end,
             ..self.advance()
@@ -372,9 +376,7 @@ impl Writer {
         self.supers.update(|block| {
             block.clean = true;
             // Up to the marker, not past it: a damaged marker alone loses nothing.
-            block.durable_hint = block.durable_hint.max(end);
-            block.max_slot_ever = block.max_slot_ever.max(advance.max_slot_ever);
-            block.max_ballot_ever = block.max_ballot_ever.max(advance.max_ballot_ever);
+            advance.apply(block);
         })?;
         drop(self.lock);
         Ok(())

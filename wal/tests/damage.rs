@@ -96,6 +96,7 @@ fn small_by(manner: Manner) -> Small {
         }
         Manner::LogClosed | Manner::LogKilled => {
             let options = LogOptions {
+                idle_delay: Duration::from_millis(2),
                 hint_interval: Duration::from_millis(20),
                 ..LogOptions::default()
             };

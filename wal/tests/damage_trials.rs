@@ -99,6 +99,7 @@ fn load(disk: &MemDisk, dice: &mut Dice) -> BTreeMap<u64, Vec<u8>> {
     };
     let (writer, _) = folder.open_log(options).expect("a log");
     let options = LogOptions {
+        idle_delay: Duration::from_millis(2),
         hint_interval: Duration::from_millis(4),
         ..LogOptions::default()
     };

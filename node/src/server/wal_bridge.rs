@@ -167,20 +167,18 @@ impl WalBridge {
     /// Lets the part of the log go that nobody needs; the engine is told where it begins then.
     pub(crate) fn release(&self, release: ReleaseLog, keep_bytes: u64, inbox: Arc<Inbox>) {
         let freed = self.freed_bytes.clone();
-        self.log.with_writer(move |writer| {
-            let removed = writer.and_then(|writer| {
-                let removed =
-                    writer.remove_prefix(release.snapshot.0, release.needed.0, keep_bytes)?;
-                Ok((removed, Slot(writer.first_slot())))
-            });
+        let (snapshot, needed) = (release.snapshot.0, release.needed.0);
+        let told = move |removed: Result<wal::Removed, wal::Error>| {
             inbox.push(match removed {
-                Ok((removed, first)) => {
+                Ok(removed) => {
                     freed.fetch_add(removed.bytes, Ordering::Relaxed);
+                    let first = Slot(removed.first_slot);
                     Event::Engine(Input::LogTrimmed { first })
                 }
                 Err(error) => Event::Failed(write_failed(&error)),
             });
-        });
+        };
+        self.log.remove_prefix(snapshot, needed, keep_bytes, told);
     }
 
     /// Makes everything durable, leaves the mark of a clean end and stops the thread.

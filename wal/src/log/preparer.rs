@@ -1,5 +1,6 @@
-//! The thread that prepares the next segment before it is needed.
+//! The thread that prepares the next segment before it is needed, and removes files: nobody waits for either.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,7 +10,10 @@ use super::{Core, lock};
 /// Time between two attempts while the disk is full.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Which segment is wanted next.
+/// Something that may take long.
+type Chore = Box<dyn FnOnce(&Core) + Send>;
+
+/// Which segment is wanted next, and what else is to be done.
 pub(super) struct Wish {
     state: Mutex<State>,
     changed: Condvar,
@@ -18,6 +22,8 @@ pub(super) struct Wish {
 struct State {
     wanted: u64,
     made: u64,
+    /// First in, first out, and before a segment is made: removing gives room.
+    chores: VecDeque<Chore>,
     stopped: bool,
 }
 
@@ -26,6 +32,7 @@ impl Wish {
         let state = State {
             wanted: seq,
             made: 0,
+            chores: VecDeque::new(),
             stopped: false,
         };
         Wish {
@@ -41,6 +48,17 @@ impl Wish {
             self.changed.notify_one();
         }
     }
+}
+
+/// Has the thread do something; on this one if it has stopped.
+pub(super) fn run_beside(core: &Core, chore: Chore) {
+    let mut state = lock(&core.prepare.state);
+    if state.stopped {
+        drop(state);
+        return chore(core);
+    }
+    state.chores.push_back(chore);
+    core.prepare.changed.notify_one();
 }
 
 pub(super) struct Preparer(Option<JoinHandle<()>>);
@@ -67,7 +85,16 @@ impl Preparer {
 fn run(core: &Core) {
     let wish = &core.prepare;
     let mut state = lock(&wish.state);
-    while !state.stopped {
+    loop {
+        if let Some(chore) = state.chores.pop_front() {
+            drop(state);
+            chore(core);
+            state = lock(&wish.state);
+            continue;
+        }
+        if state.stopped {
+            return;
+        }
         if state.made >= state.wanted {
             state = wish
                 .changed

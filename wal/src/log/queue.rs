@@ -43,7 +43,9 @@ pub(super) struct Queue {
     /// Somebody writes now: the log thread or an inline caller.
     pub(super) busy: bool,
     busy_since: Option<Instant>,
-    /// The log thread sleeps without a time limit.
+    /// Positions that are written and wait for the superblock, each with the start of its write.
+    unsettled: VecDeque<(u64, Instant)>,
+    /// The log thread sleeps, and not until the next write would have to be hinted and settled.
     pub(super) asleep: bool,
     /// End of the last write with records, until a marker follows it.
     pub(super) unmarked_since: Option<Instant>,
@@ -62,6 +64,7 @@ impl Queue {
             last_position: 0,
             busy: false,
             busy_since: None,
+            unsettled: VecDeque::new(),
             asleep: false,
             unmarked_since: None,
             unhinted_since: None,
@@ -169,6 +172,17 @@ impl Queue {
         self.unhinted_since.get_or_insert(now);
     }
 
+    /// What was just written, up to this position, is not durable before the superblock has followed.
+    pub(super) fn wait_for_super(&mut self, position: u64) {
+        let since = self.busy_since.unwrap_or_else(Instant::now);
+        self.unsettled.push_back((position, since));
+    }
+
+    /// The superblock has followed everything up to this position.
+    pub(super) fn settle(&mut self, position: u64) {
+        self.unsettled.retain(|(waiting, _)| *waiting > position);
+    }
+
     /// The marker stands: nothing is left to write until the next call.
     pub(super) fn rest(&mut self) {
         self.busy = false;
@@ -185,6 +199,8 @@ impl Queue {
     /// Since when the oldest call waits that is not durable.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let queued = self.jobs.front().map(|job| job.since);
-        self.busy_since.into_iter().chain(queued).min()
+        let unsettled = self.unsettled.front().map(|(_, since)| *since);
+        let written = self.busy_since.into_iter().chain(unsettled);
+        written.chain(queued).min()
     }
 }

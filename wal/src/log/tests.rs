@@ -5,6 +5,9 @@ use crate::record::{Lsn, RecordKind};
 use crate::storage::{Disk, Fault, MemDisk, Operation, RealDisk, SharedDisk};
 use crate::{Environment, Folder, Options, Recovery};
 
+mod beside;
+mod gates;
+
 /// Longer than anything takes; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -108,7 +111,7 @@ fn what_waits_is_written_as_one_group() {
 fn an_idle_log_is_written_by_the_caller_and_wakes_nobody() {
     let disk: SharedDisk = Arc::new(MemDisk::new());
     let quiet = LogOptions {
-        marker_delay: Duration::from_secs(3600),
+        idle_delay: Duration::from_secs(3600),
         ..LogOptions::default()
     };
     let (log, told) = start(&disk, quiet);
@@ -273,7 +276,7 @@ fn a_failed_inline_write_poisons_too() {
     let disk = MemDisk::new();
     let shared: SharedDisk = Arc::new(disk.clone());
     let quiet = LogOptions {
-        marker_delay: Duration::from_secs(3600),
+        idle_delay: Duration::from_secs(3600),
         ..LogOptions::default()
     };
     let (log, told) = start(&shared, quiet);
@@ -428,6 +431,18 @@ fn what_is_known_of_the_peers_is_in_both_superblocks_when_told() {
             assert!(recovery.promised >= ballot);
         }
     }
+    // With the next write, whatever that is for.
+    log.note_peers_later("later".into()).unwrap();
+    let promise = Record {
+        kind: RecordKind::Promise,
+        slot: 0,
+        ballot: 21,
+        payload: "".into(),
+    };
+    let position = log.submit(vec![promise], 0).unwrap();
+    wait_for(&told, position);
+    let (_, recovery) = open(&(Arc::new(disk.fork()) as SharedDisk));
+    assert_eq!(recovery.peers, "later");
     let (send, noted) = mpsc::channel();
     let too_many = vec![1; crate::PEERS_BYTES_MAX + 1];
     log.note_peers(too_many.into(), move |result| send.send(result).unwrap());
@@ -476,6 +491,7 @@ fn the_durable_hint_follows_an_idle_log() {
     let disk = MemDisk::new();
     let shared: SharedDisk = Arc::new(disk.clone());
     let options = LogOptions {
+        idle_delay: Duration::from_secs(3600),
         hint_interval: Duration::from_millis(100),
         ..LogOptions::default()
     };
@@ -497,7 +513,7 @@ fn the_durable_hint_follows_a_caller_who_never_rests() {
     let shared: SharedDisk = Arc::new(disk.clone());
     let options = LogOptions {
         hint_interval: Duration::from_millis(5),
-        marker_delay: Duration::from_secs(3600),
+        idle_delay: Duration::from_secs(3600),
         ..LogOptions::default()
     };
     let (log, _told) = start(&shared, options);

@@ -1,29 +1,29 @@
-//! The thread that writes what is queued, the marker when nothing is, and the durable hint in time.
+//! The thread that writes what is queued, settles the log when nothing is, and has the durable hint written in time.
 
-use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::{Job, Queue, Work};
-use super::{Core, Progress, lock};
+use super::{Core, lock};
 use crate::error::Error;
 use crate::record::Record;
+use crate::supers::Ticket;
 
 /// What to do next.
 enum Task {
     Write,
-    Mark,
+    Settle,
     Hint,
     Stop,
 }
 
-pub(super) fn run(core: &Core) {
+pub(super) fn run(core: &Arc<Core>) {
     let mut jobs = Vec::new();
     let mut records: Vec<Record> = Vec::new();
     loop {
         match next_task(core, &mut jobs) {
             Task::Stop => return,
-            Task::Mark => mark(core),
+            Task::Settle => settle(core),
             Task::Write => write(core, &mut jobs, &mut records),
             Task::Hint => {}
         }
@@ -50,24 +50,24 @@ fn next_task(core: &Core, jobs: &mut Vec<Job>) -> Task {
             return Task::Write;
         }
         let now = Instant::now();
-        let mark_due = queue
+        let idle_due = queue
             .unmarked_since
-            .map(|since| since + core.options.marker_delay);
-        if mark_due.is_some_and(|due| due <= now) && !queue.busy {
+            .map(|since| since + core.options.idle_delay);
+        if idle_due.is_some_and(|due| due <= now) && !queue.busy {
             queue.begin(now);
-            return Task::Mark;
+            return Task::Settle;
         }
         let hint_due = queue.hint_due(&core.options);
         if hint_due.is_some_and(|due| due <= now) {
             // Also while a caller writes: one who never rests would put it off for ever.
             return Task::Hint;
         }
-        // While a caller writes, its end moves the marker on; there is nothing to do before.
-        let mark_due = mark_due.map(|due| match queue.busy {
-            true => now + core.options.marker_delay,
+        // While a caller writes, its end moves the rest on; there is nothing to do before.
+        let idle_due = idle_due.map(|due| match queue.busy {
+            true => now + core.options.idle_delay,
             false => due,
         });
-        queue = sleep(core, queue, mark_due.into_iter().chain(hint_due).min());
+        queue = sleep(core, queue, idle_due.into_iter().chain(hint_due).min());
     }
 }
 
@@ -77,8 +77,8 @@ fn sleep<'a>(
     mut queue: MutexGuard<'a, Queue>,
     due: Option<Instant>,
 ) -> MutexGuard<'a, Queue> {
-    // The next write has to wake this thread for its marker.
-    queue.asleep = queue.unmarked_since.is_none();
+    // The next write has to wake this thread if no hint or no rest is due by now.
+    queue.asleep = queue.unmarked_since.is_none() || queue.unhinted_since.is_none();
     let mut queue = match due {
         Some(due) => {
             let left = due.saturating_duration_since(Instant::now());
@@ -96,7 +96,7 @@ fn sleep<'a>(
 }
 
 /// Writes one group or runs one call.
-fn write(core: &Core, jobs: &mut Vec<Job>, records: &mut Vec<Record>) {
+fn write(core: &Arc<Core>, jobs: &mut Vec<Job>, records: &mut Vec<Record>) {
     let (mut position, mut commit) = (0, 0);
     records.clear();
     for job in jobs.drain(..) {
@@ -121,23 +121,21 @@ fn write(core: &Core, jobs: &mut Vec<Job>, records: &mut Vec<Record>) {
         }
     }
     if position > 0 {
-        if let Err(error) = write_all(core, records, commit) {
-            return core.poison(&error);
+        match write_all(core, records, commit) {
+            Ok(ticket) => core.tell_when(position, ticket),
+            Err(error) => core.poison(&error),
         }
-        core.durable.fetch_max(position, Ordering::AcqRel);
-        core.finish(core.queue());
-        (core.on_durable)(Progress::Durable { position });
     } else {
         core.finish(core.queue());
     }
 }
 
 /// Writes everything; on a full disk it waits, as on a stalled one: no record fails alone.
-fn write_all(core: &Core, records: &[Record], commit_slot: u64) -> Result<(), Error> {
+fn write_all(core: &Core, records: &[Record], commit_slot: u64) -> Result<Ticket, Error> {
     let mut done = 0;
     loop {
         match core.write(&records[done..], commit_slot) {
-            Ok(()) => return Ok(()),
+            Ok(ticket) => return Ok(ticket),
             Err((error @ Error::NoSpace { .. }, more)) => {
                 done += more;
                 let queue = core.queue();
@@ -153,11 +151,14 @@ fn write_all(core: &Core, records: &[Record], commit_slot: u64) -> Result<(), Er
     }
 }
 
-fn mark(core: &Core) {
-    let marked = lock(&core.writer)
-        .as_mut()
-        .map_or(Ok(()), |writer| writer.idle_marker());
-    if let Err(error) = marked {
+/// The log rests: a marker proves its last batch, and the hint that there was one. Both together, side by side.
+fn settle(core: &Core) {
+    core.queue().unhinted_since = None;
+    let settled = lock(&core.writer).as_mut().map_or(Ok(()), |writer| {
+        writer.durable_hint()?;
+        writer.idle_marker()
+    });
+    if let Err(error) = settled {
         return core.poison(&error);
     }
     core.queue().rest();

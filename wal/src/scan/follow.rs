@@ -24,8 +24,8 @@ pub struct Followed {
     pub places: Vec<Lsn>,
 }
 
-/// Reads batches as they become durable: a batch is shown once a later header proves it. The idle marker
-/// does so within milliseconds.
+/// Reads batches as they become durable: a batch is shown once a later header proves it. The marker of an idle log
+/// does so after [`crate::LogOptions::idle_delay`].
 #[derive(Debug)]
 pub struct Follow {
     disk: SharedDisk,

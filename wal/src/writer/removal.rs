@@ -1,10 +1,10 @@
 //! Snapshots make old segments superfluous: naming snapshots, removing the prefix of the log.
 
-use std::io;
-
 use super::Writer;
 use crate::error::Error;
 use crate::snapshot::{self, SnapshotRef};
+use crate::storage::Disk;
+use crate::supers::Ticket;
 
 /// What a removal freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,15 @@ impl Writer {
     ///
     /// As [`Writer::commit`].
     pub fn snapshot_saved(&mut self, snapshot: SnapshotRef) -> Result<(), Error> {
+        let naming = self.begin_naming(snapshot)?;
+        let named = self.supers.finish(naming.ticket);
+        self.poison_on(named)?;
+        naming.prune(&*self.disk);
+        Ok(())
+    }
+
+    /// Begins to name a snapshot. Once the superblock's copies hold the ticket, the older ones may be pruned.
+    pub(crate) fn begin_naming(&mut self, snapshot: SnapshotRef) -> Result<Naming, Error> {
         self.check(&[])?;
         self.trusted.retain(|other| other.slot != snapshot.slot);
         self.trusted.insert(snapshot);
@@ -40,23 +49,15 @@ impl Writer {
             self.trusted.iter().rev().find(older).copied()
         });
         let advance = self.advance();
-        let updated = self.supers.finish().and_then(|()| {
-            self.supers.update(|block| {
-                block.snapshot = newest;
-                block.previous_snapshot = previous;
-                block.durable_hint = block.durable_hint.max(advance.durable);
-                block.max_slot_ever = block.max_slot_ever.max(advance.max_slot_ever);
-                block.max_ballot_ever = block.max_ballot_ever.max(advance.max_ballot_ever);
-            })
+        let begun = self.supers.desk().begin(|block| {
+            block.snapshot = newest;
+            block.previous_snapshot = previous;
+            advance.apply(block);
         });
-        self.poison_on(updated)?;
+        let ticket = self.poison_on(begun)?;
         let kept: Vec<SnapshotRef> = newest.into_iter().chain(previous).collect();
         self.trusted.retain(|trusted| kept.contains(trusted));
-        // The two newest are safe; what is left over is tried again next time.
-        if kept.len() == 2 {
-            let _ = snapshot::prune(&*self.disk, &kept);
-        }
-        Ok(())
+        Ok(Naming { ticket, kept })
     }
 
     /// Takes the snapshots above `slot` for damaged from now on: the replica could not start from them. The next
@@ -79,16 +80,36 @@ impl Writer {
         needed: u64,
         cap_bytes: u64,
     ) -> Result<Removed, Error> {
+        let removal = self.begin_removal(snapshot, needed, cap_bytes)?;
+        let forgotten = self.supers.finish(removal.ticket);
+        self.poison_on(forgotten)?;
+        self.litter.add(removal.paths);
+        self.litter.clear();
+        Ok(removal.removed)
+    }
+
+    /// Forgets the oldest segments. Their files may go once the superblock's copies hold the ticket.
+    pub(crate) fn begin_removal(
+        &mut self,
+        snapshot: u64,
+        needed: u64,
+        cap_bytes: u64,
+    ) -> Result<Removal, Error> {
         self.check(&[])?;
         let mut removed = Removed {
             first_slot: self.first_slot(),
             ..Removed::default()
         };
+        let nothing = |removed| Removal {
+            removed,
+            paths: Vec::new(),
+            ticket: 0,
+        };
         let block = self.supers.current();
         let marked = block.snapshot.is_some_and(|newest| newest.slot >= snapshot)
             && self.place.marked_slot >= snapshot;
         let Some(older) = block.previous_snapshot.filter(|_| marked) else {
-            return Ok(removed);
+            return Ok(nothing(removed));
         };
         let limit = older.slot.min(snapshot);
         let mut paths = Vec::new();
@@ -115,37 +136,51 @@ impl Writer {
             paths.push(segment.path.clone());
         }
         if paths.is_empty() {
-            self.clear_litter();
-            return Ok(removed);
+            return Ok(nothing(removed));
         }
         let first_segment = self.segments[paths.len()].seq;
-        let updated = self.supers.finish().and_then(|()| {
-            self.supers.update(|block| {
-                block.first_segment = first_segment;
-                block.removed_slot = removed_slot;
-            })
+        let begun = self.supers.desk().begin(|block| {
+            block.first_segment = first_segment;
+            block.removed_slot = removed_slot;
         });
-        self.poison_on(updated)?;
+        let ticket = self.poison_on(begun)?;
         self.segments.drain(..paths.len());
         self.shared.index_mut().cut(removed_slot + 1);
         self.shared.drop_segments_before(first_segment);
         removed.segments = paths.len() as u64;
         removed.first_slot = removed_slot + 1;
-        self.litter.extend(paths);
-        self.clear_litter();
-        Ok(removed)
+        Ok(Removal {
+            removed,
+            paths,
+            ticket,
+        })
     }
+}
 
-    /// Removes what nothing counts any more, oldest first. What the disk refuses to remove harms nobody, so it is
-    /// tried again with the next removal and at the next open.
-    pub(crate) fn clear_litter(&mut self) {
-        let before = self.litter.len();
-        self.litter.retain(|path| match self.disk.remove(path) {
-            Ok(()) => false,
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        });
-        if self.litter.len() < before {
-            let _ = self.disk.sync_dir(crate::layout::WAL);
+/// A snapshot that is being named.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    /// Both copies of the superblock hold it from here on.
+    pub(crate) ticket: Ticket,
+    kept: Vec<SnapshotRef>,
+}
+
+impl Naming {
+    /// Removes the snapshots that nobody needs any more, once the kept ones are named.
+    pub(crate) fn prune(&self, disk: &dyn Disk) {
+        // The two newest are safe; what is left over is tried again next time.
+        if self.kept.len() == 2 {
+            let _ = snapshot::prune(disk, &self.kept);
         }
     }
+}
+
+/// Segments that are being removed.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    pub(crate) removed: Removed,
+    /// Their files.
+    pub(crate) paths: Vec<String>,
+    /// Both copies of the superblock count them no longer from here on.
+    pub(crate) ticket: Ticket,
 }

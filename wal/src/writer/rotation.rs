@@ -13,8 +13,11 @@ use crate::spare::Ready;
 impl Writer {
     /// Seals the active segment and begins the next: two flushes, no rename, no folder sync.
     pub(super) fn rotate(&mut self) -> Result<(), Error> {
+        // At most one segment is ahead of the superblock.
+        let named = self.supers.finish(self.place.naming);
+        self.poison_on(named)?;
         let seq = self.next_seq();
-        // First, because this may fail for want of room, and then nothing has happened.
+        // Before the seal, because this may fail for want of room, and then nothing has happened.
         let ready = match self.spare.take(seq) {
             Err(error @ Error::NoSpace { .. }) => return Err(error),
             other => self.poison_on(other)?,
@@ -25,9 +28,11 @@ impl Writer {
         let prev_end = self.place.next;
         self.enter_segment(ready);
         self.write_segment_header(prev_end)?;
-        self.place.unnamed = true;
-        let begun = self.supers.begin(self.advance());
-        self.poison_on(begun)
+        // A segment that nothing names could go, with all its records, without anyone missing it.
+        let begun = self.supers.begin(&self.advance());
+        self.place.naming = self.poison_on(begun)?;
+        self.place.awaits = self.place.naming;
+        Ok(())
     }
 
     /// Makes a prepared file the active segment, in memory.

@@ -62,6 +62,8 @@ pub(crate) enum Event {
     ToClient { client: usize, what: ToClient },
     /// A client does what is due.
     ClientWake { client: usize, wake: u64 },
+    /// Whether commits go on is looked at.
+    Watch,
     /// The next fault strikes.
     Nemesis,
     /// Faults are over.

@@ -4,7 +4,7 @@ use net::ResponseBody;
 use node::engine::{Input, Note};
 use paxos::{Admin, NodeId};
 use statemachine::Event as MachineEvent;
-use wal::storage::{Fault as DiskFault, Operation};
+use wal::storage::{Fault as DiskFault, Operation, SyncFailure};
 
 use super::event::Event;
 use super::plan::{Fault, MS, SECOND};
@@ -41,9 +41,15 @@ impl World {
             Fault::Full => self.fill(replica),
             Fault::SyncError => {
                 let place = *self.dice.pick(&["wal/", "files/", "snapshots/"]);
-                self.replicas[replica]
-                    .disk
-                    .inject(DiskFault::once(place, Operation::Sync));
+                let after_sync = [
+                    SyncFailure::KeptDirty,
+                    SyncFailure::Reverted,
+                    SyncFailure::SilentlyClean,
+                ][self.now_us as usize % 3];
+                self.replicas[replica].disk.inject(DiskFault {
+                    after_sync,
+                    ..DiskFault::once(place, Operation::Sync)
+                });
             }
             Fault::ClientPause => {
                 let client = self.dice.between(0, self.client_count() as u64 - 1) as usize;
@@ -56,6 +62,9 @@ impl World {
 
     /// The leader more often than the others: there the faults hurt most.
     fn victim(&mut self) -> usize {
+        if !self.plan.victims.is_empty() {
+            return *self.dice.pick(&self.plan.victims);
+        }
         let leader = (0..self.replicas.len()).find(|replica| self.leads(*replica));
         match leader {
             Some(leader) if self.dice.permille(400) => leader,
@@ -83,7 +92,9 @@ impl World {
         if self.dice.permille(300) {
             self.marks.hit("all killed");
             for replica in 0..self.replicas.len() {
-                self.kill(replica);
+                if self.plan.victims.is_empty() || self.plan.victims.contains(&replica) {
+                    self.kill(replica);
+                }
             }
         }
     }

@@ -24,6 +24,8 @@ struct Link {
     stands: bool,
     /// When the last message in each direction arrives: lower to higher, higher to lower.
     last_us: [u64; 2],
+    /// When each direction has carried all that was given to it.
+    free_us: [u64; 2],
 }
 
 /// All connections and what they do to messages.
@@ -35,6 +37,7 @@ pub(crate) struct Network {
     loss_permille: u64,
     double_permille: u64,
     reorder: bool,
+    bytes_per_s: Option<u64>,
     links: BTreeMap<(usize, usize), Link>,
     /// Directions that carry nothing.
     cut: BTreeSet<(usize, usize)>,
@@ -50,6 +53,7 @@ impl Network {
             loss_permille: plan.loss_permille,
             double_permille: plan.double_permille,
             reorder: plan.reorder,
+            bytes_per_s: plan.link_bytes_per_s,
             links: BTreeMap::new(),
             cut: BTreeSet::new(),
         }
@@ -61,6 +65,7 @@ impl Network {
         self.loss_permille = 0;
         self.double_permille = 0;
         self.reorder = false;
+        self.bytes_per_s = None;
         self.cut.clear();
     }
 
@@ -88,16 +93,39 @@ impl Network {
         arrivals
     }
 
-    /// When each copy of a message between two replicas arrives.
-    pub(crate) fn peer_arrivals(&mut self, now_us: u64, from: usize, to: usize) -> Vec<u64> {
+    /// Whether the length of a message says when it arrives.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.bytes_per_s.is_some()
+    }
+
+    /// When each copy of a message of `bytes` between two replicas arrives.
+    pub(crate) fn peer_arrivals(
+        &mut self,
+        now_us: u64,
+        from: usize,
+        to: usize,
+        bytes: usize,
+    ) -> Vec<u64> {
+        let sent_us = self.carried_us(now_us, from, to, bytes);
         if self.cut.contains(&(from, to)) || self.dice.permille(self.loss_permille / 2) {
             return Vec::new();
         }
-        let mut arrivals = vec![self.arrival(now_us, from, to)];
+        let mut arrivals = vec![self.arrival(sent_us, from, to)];
         if self.dice.permille(self.double_permille) {
-            arrivals.push(self.arrival(now_us, from, to));
+            arrivals.push(self.arrival(sent_us, from, to));
         }
         arrivals
+    }
+
+    /// When a narrow link has taken all bytes of a message, behind what it took before.
+    fn carried_us(&mut self, now_us: u64, from: usize, to: usize, bytes: usize) -> u64 {
+        let Some(rate) = self.bytes_per_s else {
+            return now_us;
+        };
+        let link = self.links.entry(pair(from, to)).or_default();
+        let free = &mut link.free_us[usize::from(from > to)];
+        *free = now_us.max(*free) + bytes as u64 * 1_000_000 / rate;
+        *free
     }
 
     fn arrival(&mut self, now_us: u64, from: usize, to: usize) -> u64 {
@@ -127,6 +155,7 @@ impl Network {
         link.stands = true;
         // Nothing of the new connection arrives before the connection itself.
         link.last_us = [one.max(other); 2];
+        link.free_us = [now_us; 2];
         Some((link.number, one, other))
     }
 

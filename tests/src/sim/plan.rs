@@ -66,6 +66,17 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Time between two faults.
     pub fault_every_us: (u64, u64),
+    /// Replicas that faults may strike; empty: all of them. If it names any, the others are a
+    /// connected majority all the time, and commits must go on while faults last.
+    pub victims: Vec<usize>,
+    /// Bytes a second that each direction between two replicas carries. `None` is no limit.
+    pub link_bytes_per_s: Option<u64>,
+    /// How long a replica is busy with one turn: for the turn itself, and for each input of it.
+    pub turn_us: (u64, u64),
+    /// How long a replica is busy with one change of a user's file.
+    pub file_us: u64,
+    /// Bytes of log that a replica keeps for others that lag.
+    pub log_cap_bytes: u64,
 }
 
 /// A class of faults.
@@ -121,7 +132,7 @@ impl Plan {
             .filter(|_| !quiet && dice.permille(450))
             .collect();
         let busy = *dice.pick(&[40 * MS, 150 * MS, 400 * MS]);
-        Plan {
+        let mut plan = Plan {
             seed,
             replicas: *dice.pick(&[3, 3, 3, 3, 3, 3, 3, 5, 5, 1]),
             clients: dice.between(2, 8) as usize,
@@ -148,7 +159,56 @@ impl Plan {
             prefer_lowest: dice.permille(150),
             faults,
             fault_every_us: (busy / 4, busy * 2),
+            victims: Vec::new(),
+            link_bytes_per_s: None,
+            turn_us: (0, 0),
+            file_us: 0,
+            log_cap_bytes: u64::MAX,
+        };
+        plan.slow_down(&mut Dice::new(seed, 4));
+        plan.spare_a_majority(&mut Dice::new(seed, 5));
+        plan
+    }
+
+    /// Makes some runs slow where a real replica takes time: disks, links, its own turns. Drawn from
+    /// its own dice, so that all other draws of a seed stay what they were.
+    fn slow_down(&mut self, dice: &mut Dice) {
+        if dice.permille(100) {
+            // Every disk: handing leadership over does not help.
+            self.disk_us = (self.election_us / 5, self.election_us * 3 / 5);
         }
+        if dice.permille(150) {
+            self.link_bytes_per_s = Some(*dice.pick(&[100_000, 400_000, 2_000_000]));
+        }
+        if dice.permille(150) {
+            self.turn_us = *dice.pick(&[(50, 20), (500, 50), (3_000, 100)]);
+            self.file_us = *dice.pick(&[10, 200, 2_000]);
+        }
+        if dice.permille(150) {
+            self.log_cap_bytes = *dice.pick(&[self.segment_bytes, 4 * self.segment_bytes]);
+        }
+    }
+
+    /// In some runs faults strike only a fixed minority, for longer than in others.
+    fn spare_a_majority(&mut self, dice: &mut Dice) {
+        if self.replicas < 3 || !dice.permille(200) {
+            return;
+        }
+        let minority = usize::from(self.replicas - 1) / 2;
+        let first = dice.between(0, u64::from(self.replicas) - 1) as usize;
+        self.victims = (first..first + minority)
+            .map(|replica| replica % usize::from(self.replicas))
+            .collect();
+        // What strikes the links of all replicas alike spares nobody.
+        (self.loss_permille, self.slow_permille) = (0, 0);
+        self.safety_us = dice.between(8, 20) * SECOND;
+    }
+
+    /// The longest time without a commit while a majority is spared by all faults: as after healing, six
+    /// election timeouts of up to twice the shortest, and the longest silence of clients that only keep
+    /// their sessions.
+    pub fn patience_us(&self) -> u64 {
+        12 * self.election_us + self.term_ms.1 * MS + 300 * MS
     }
 
     /// Whether this class strikes in this run.

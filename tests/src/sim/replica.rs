@@ -85,6 +85,8 @@ pub(crate) struct Process {
     pub(crate) inbox: Vec<Input>,
     /// Whether a run is on the agenda.
     pub(crate) run_due: bool,
+    /// Until when it works on its last turn.
+    pub(crate) busy_until: u64,
     /// The connection to each peer, as it knows.
     pub(crate) links: BTreeMap<usize, u64>,
     /// Appends that the disk has not begun.
@@ -198,6 +200,7 @@ impl Replica {
             files,
             inbox: Vec::new(),
             run_due: false,
+            busy_until: 0,
             links: BTreeMap::new(),
             log_queue: VecDeque::new(),
             log_busy: None,

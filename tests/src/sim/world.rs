@@ -9,10 +9,10 @@ mod lives;
 mod storage;
 mod talk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paxos::birth::BirthRecord;
-use paxos::{DiskId, NodeId};
+use paxos::{DiskId, NodeId, Slot};
 
 use super::check::beliefs::Beliefs;
 use super::check::history::{Asked, History};
@@ -26,6 +26,9 @@ use super::network::Network;
 use super::plan::{MS, Plan};
 use super::replica::{self, Clock, Replica};
 use super::trace::Trace;
+
+/// How often it is looked at whether commits go on.
+const WATCH_EVERY_US: u64 = 50 * MS;
 
 /// Everything there is. See the module.
 #[derive(Debug)]
@@ -54,6 +57,10 @@ pub(crate) struct World {
     pub(super) marks: Marks,
     pub(super) trace: Trace,
     pub(super) healed: bool,
+    /// Replicas that said that they fell behind everybody's log, where logs are capped.
+    cut_off: BTreeSet<usize>,
+    /// The highest slot applied anywhere, and when it was first seen.
+    progress: (Slot, u64),
     probed: bool,
     done: bool,
 }
@@ -92,6 +99,8 @@ impl World {
             marks: Marks::default(),
             trace: Trace::new(trace_lines),
             healed: false,
+            cut_off: BTreeSet::new(),
+            progress: (Slot(0), 0),
             probed: false,
             done: false,
             plan,
@@ -134,6 +143,9 @@ impl World {
         }
         self.agenda.add(MS, Event::Mesh);
         self.agenda.add(self.plan.safety_us, Event::Heal);
+        if !self.plan.victims.is_empty() {
+            self.agenda.add(WATCH_EVERY_US, Event::Watch);
+        }
         if !self.plan.faults.is_empty() {
             self.agenda.add(300 * MS, Event::Nemesis);
         }
@@ -238,6 +250,7 @@ impl World {
                 self.clients[client].0.wake(now);
                 self.after_client(client)
             }
+            Event::Watch => self.watch_progress(),
             Event::Nemesis => {
                 self.strike();
                 Ok(())

@@ -1,7 +1,7 @@
 //! What a server's driver does around the engine: inputs in, outputs out, and a look at each of them for
 //! the checks before anybody else learns of it.
 
-use node::engine::{Input, Output};
+use node::engine::{Input, Note, Output};
 use node::records;
 use paxos::{EntryKind, Message, NodeId, WalRecord};
 
@@ -38,8 +38,8 @@ impl World {
             0
         };
         let life = target.life;
-        self.agenda
-            .add(self.now_us + wait, Event::Run { replica, life });
+        let at_us = (self.now_us + wait).max(process.busy_until);
+        self.agenda.add(at_us, Event::Run { replica, life });
     }
 
     pub(super) fn on_run(&mut self, replica: usize, life: u64) -> Verdict {
@@ -54,10 +54,19 @@ impl World {
                 .run_due = false;
             return Ok(());
         }
+        self.keep_busy(replica);
         let out = self.replicas[replica].run(self.now_us);
         self.settle(replica, out)?;
         self.schedule_wake(replica);
         self.end_process(replica)
+    }
+
+    /// A turn takes time: what arrives meanwhile waits for the next one.
+    fn keep_busy(&mut self, replica: usize) {
+        let (turn, input) = self.plan.turn_us;
+        if let Some(process) = &mut self.replicas[replica].process {
+            process.busy_until = self.now_us + turn + input * process.inbox.len() as u64;
+        }
     }
 
     pub(super) fn schedule_wake(&mut self, replica: usize) {
@@ -91,6 +100,11 @@ impl World {
         self.watch(replica, &out)?;
         for note in &out.notes {
             self.mark_note(note);
+            if matches!(note, Note::Core(paxos::Note::FellBehind { .. }))
+                && self.plan.log_cap_bytes < u64::MAX
+            {
+                self.cut_off.insert(replica);
+            }
             self.trace
                 .line(self.now_us, format_args!("r{replica} {note:?}"));
         }
@@ -221,7 +235,12 @@ impl World {
             self.now_us,
             format_args!("r{from} -> r{to} {}", message.name()),
         );
-        for at_us in self.network.peer_arrivals(self.now_us, from, to) {
+        let bytes = if self.network.is_narrow() {
+            message.encode().len()
+        } else {
+            0
+        };
+        for at_us in self.network.peer_arrivals(self.now_us, from, to, bytes) {
             let message = if self.plan.encode {
                 Message::decode(message.encode()).expect("what was encoded decodes")
             } else {

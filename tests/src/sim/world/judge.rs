@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use paxos::{EntryKind, Role};
 
-use super::World;
+use super::{WATCH_EVERY_US, World};
 use crate::sim::check::{Verdict, ensure, sections};
 use crate::sim::event::Event;
 use crate::sim::plan::{MS, SECOND};
@@ -15,6 +15,7 @@ impl World {
         self.healed = true;
         self.network.heal();
         self.plan.disk_us = (50, 300);
+        (self.plan.turn_us, self.plan.file_us) = ((0, 0), 0);
         self.trace.line(self.now_us, format_args!("healed"));
         for replica in 0..self.replicas.len() {
             let target = &mut self.replicas[replica];
@@ -35,6 +36,32 @@ impl World {
             self.now_us + 12 * self.plan.election_us + 300 * MS,
             Event::Judge,
         );
+    }
+
+    /// Commits go on while faults strike a minority only.
+    pub(super) fn watch_progress(&mut self) -> Verdict {
+        if self.healed {
+            return Ok(());
+        }
+        let last = self.history.last();
+        if last > self.progress.0 {
+            self.progress = (last, self.now_us);
+        }
+        let since = self.progress.1;
+        ensure(
+            self.now_us - since <= self.plan.patience_us(),
+            "progress",
+            || {
+                format!(
+                    "nothing was committed since {since} us although only {:?} had faults: {}",
+                    self.plan.victims,
+                    self.describe()
+                )
+            },
+        )?;
+        self.marks.hit("progress watched");
+        self.agenda.add(self.now_us + WATCH_EVERY_US, Event::Watch);
+        Ok(())
     }
 
     /// First: one leader, and new work is begun. Then: the work is done, all is equal.
@@ -65,10 +92,12 @@ impl World {
         })?;
         let last = self.history.last();
         let behind = self.replicas.iter().find(|replica| {
-            replica
-                .process
-                .as_ref()
-                .is_none_or(|p| p.engine.applied().0 + 20 < last.0)
+            // Snapshots are not sent yet: a replica that lacks what all others cut stays behind.
+            !self.cut_off.contains(&replica.index)
+                && replica
+                    .process
+                    .as_ref()
+                    .is_none_or(|p| p.engine.applied().0 + 20 < last.0)
         });
         ensure(behind.is_none(), "liveness", || {
             format!(

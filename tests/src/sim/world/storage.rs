@@ -133,7 +133,10 @@ impl World {
             match effect {
                 Effect::Reply { conn, response } => self.reply(replica, conn, response),
                 Effect::File(op) => match process.files.apply(&op) {
-                    Ok(()) => {}
+                    Ok(()) => {
+                        process.busy_until =
+                            process.busy_until.max(self.now_us) + self.plan.file_us;
+                    }
                     Err(FileError::Full { .. }) => {
                         process.effects.push_front(Effect::File(op));
                         return self.block(replica);
@@ -217,9 +220,11 @@ impl World {
             .process
             .as_mut()
             .expect("it has just run");
-        let removed = process
-            .writer
-            .remove_prefix(release.snapshot.0, release.needed.0, 1 << 40);
+        let removed = process.writer.remove_prefix(
+            release.snapshot.0,
+            release.needed.0,
+            self.plan.log_cap_bytes,
+        );
         match removed {
             Ok(removed) if removed.segments > 0 => {
                 self.marks.hit("log cut");

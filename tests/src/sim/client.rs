@@ -16,7 +16,7 @@ use statemachine::{Answer, Beat, Command, Done, Op, Outcome, Seq, SessionId, Tok
 use super::check::history::What;
 use super::check::sections::Section;
 use super::dice::Dice;
-use super::plan::{MS, Plan};
+use super::plan::{MS, Plan, SECOND};
 
 /// Allowance for a clock's rate, in parts of a hundred: (1 - rho) / (1 + rho) > 1 - 2 rho.
 const KEEP_PERCENT: i64 = 98;
@@ -36,6 +36,18 @@ pub(crate) enum Act {
         call: (usize, u64),
         /// What it asks, for the check of its answer.
         what: What,
+    },
+    /// Lost a lock that it went on asking for: no keep-alive of it was answered from one time of its own
+    /// clock to another.
+    LoseLease {
+        /// The lock.
+        lock: String,
+        /// When it was told last that it holds it.
+        since_us: i64,
+        /// When its belief ended.
+        until_us: i64,
+        /// The lease or the session's term, whichever is shorter.
+        term_us: u64,
     },
     /// Believes to hold a lock until some time of its own clock, or no more.
     Believe {
@@ -77,6 +89,10 @@ struct Guard {
     lock: String,
     token: Token,
     deadline_ms: u64,
+    /// Of the lease, or of the session where that is shorter.
+    term_us: u64,
+    /// When the client was told last that it holds the lock.
+    told_at: i64,
     /// Until when the client believes; `None` once it does no more.
     until: Option<i64>,
     section: Section,
@@ -98,6 +114,10 @@ pub(crate) struct Client {
     files: u32,
     term_ms: (u64, u64),
     patience_us: u64,
+    /// Renews and asks again when the library would.
+    steady: bool,
+    /// Attempts in a row that were not answered.
+    silences: u32,
     target: usize,
     next_request: u64,
     next_call: u64,
@@ -132,6 +152,8 @@ impl Client {
             locks: plan.locks,
             files: plan.files,
             term_ms: plan.term_ms,
+            steady: plan.steady_clients(),
+            silences: 0,
             patience_us: 20 * plan.latency_us.1 + 4 * plan.disk_us.1 + 20 * MS,
             next_request: (index as u64 + 1) << 32,
             next_call: FIRST_OTHER_CALL,
@@ -173,6 +195,9 @@ impl Client {
     /// Does nothing until `until`, of its own clock.
     pub(crate) fn pause(&mut self, until: i64) {
         self.paused_until = until;
+        if let Some(guard) = &mut self.guard {
+            guard.told_at = i64::MAX;
+        }
     }
 
     /// Until when it does nothing.
@@ -247,6 +272,7 @@ impl Client {
         let Some(&(id, sent_at)) = self.attempts.get(&request) else {
             return;
         };
+        self.silences = 0;
         match body {
             ResponseBody::Waiting { .. } => {
                 if let Some(call) = self.calls.get_mut(&id) {
@@ -287,7 +313,8 @@ impl Client {
             return;
         };
         self.target = (self.target + 1) % self.replicas;
-        let pause = self.dice.between(5 * MS, 100 * MS) as i64;
+        let longest = if self.steady { 20 * MS } else { 100 * MS };
+        let pause = self.dice.between(5 * MS, longest) as i64;
         self.retry(id, request, now + pause);
     }
 
@@ -306,12 +333,24 @@ impl Client {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        if again && !call.waiting && self.dice.permille(300) {
-            self.target = (self.target + 1) % self.replicas;
+        if again && !call.waiting {
+            self.silences += 1;
+            let elsewhere = match self.steady {
+                true => self.silences >= 2,
+                false => self.dice.permille(300),
+            };
+            if elsewhere {
+                self.silences = 0;
+                self.target = (self.target + 1) % self.replicas;
+            }
         }
         call.attempts.push(request);
-        let jitter = self.dice.between(0, self.patience_us) as i64;
-        call.retry_at = now + self.patience_us as i64 + jitter;
+        call.retry_at = now
+            + if self.steady {
+                silence_us(&self.guard, &self.session)
+            } else {
+                (self.patience_us + self.dice.between(0, self.patience_us)) as i64
+            };
         self.attempts.insert(request, (id, now));
         let (body, what) = (call.body.clone(), call.what.clone());
         let stale = matches!(what, What::Query(_, true));
@@ -384,7 +423,11 @@ impl Client {
         let Some(session) = &mut self.session else {
             return;
         };
-        session.beat_at = now + session.ttl_ms as i64 * 1_000 / 3;
+        session.beat_at = now
+            + match &self.guard {
+                Some(guard) if self.steady => guard.term_us as i64 / 4,
+                _ => session.ttl_ms as i64 * 1_000 / 3,
+            };
         let tokens = self
             .guard
             .iter()
@@ -402,6 +445,7 @@ impl Client {
             .map(|(id, _)| *id)
             .collect();
         for id in old {
+            self.silences += 1;
             self.close(id);
         }
         let body = RequestBody::Command(Bytes::from(Command::KeepAlive { beats }.encode()));
@@ -422,6 +466,16 @@ impl Client {
         }
         Some(call)
     }
+}
+
+/// How long the library waits for an answer: a sixteenth of the lease, 100 ms to 1 s.
+fn silence_us(guard: &Option<Guard>, session: &Option<Session>) -> i64 {
+    let term_us = match (guard, session) {
+        (Some(guard), _) => guard.term_us,
+        (None, Some(session)) => session.ttl_ms * MS,
+        (None, None) => 0,
+    };
+    (term_us / 16).clamp(100 * MS, SECOND) as i64
 }
 
 /// Adds a number to the ranges of what is done.

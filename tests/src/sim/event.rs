@@ -68,7 +68,7 @@ pub(crate) enum Event {
     Nemesis,
     /// Faults are over.
     Heal,
-    /// The cluster must have recovered by now.
+    /// Whether the cluster has recovered is looked at.
     Judge,
 }
 
@@ -83,7 +83,8 @@ pub(crate) struct Agenda {
 struct Item {
     at_us: u64,
     number: u64,
-    event: Event,
+    /// Boxed, as the heap moves its items about.
+    event: Box<Event>,
 }
 
 impl PartialEq for Item {
@@ -113,7 +114,7 @@ impl Agenda {
         self.heap.push(Reverse(Item {
             at_us,
             number: self.count,
-            event,
+            event: Box::new(event),
         }));
     }
 
@@ -121,6 +122,6 @@ impl Agenda {
     pub(crate) fn next(&mut self) -> Option<(u64, Event)> {
         self.heap
             .pop()
-            .map(|Reverse(item)| (item.at_us, item.event))
+            .map(|Reverse(item)| (item.at_us, *item.event))
     }
 }

@@ -3,7 +3,7 @@
 use net::ResponseBody;
 use node::engine::{Input, Note};
 use paxos::{Admin, NodeId};
-use statemachine::Event as MachineEvent;
+use statemachine::{Event as MachineEvent, LostWhy};
 use wal::storage::{Fault as DiskFault, Operation, SyncFailure};
 
 use super::event::Event;
@@ -210,17 +210,15 @@ impl World {
     }
 
     pub(super) fn mark_event(&mut self, event: &MachineEvent) {
-        let text = format!("{event:?}");
-        self.marks
-            .hit(match text.split([' ', '{', '(']).next().unwrap_or("") {
-                "LeaseExpired" => "lease expired",
-                "SessionExpired" => "session expired",
-                "DedupHit" => "dedup hit",
-                "Queued" => "queued",
-                "Granted" => "granted",
-                "Refused" => "refused",
-                _ => "other event",
-            });
+        self.marks.hit(match event {
+            MachineEvent::Lost { why, .. } if *why == LostWhy::LeaseExpired => "lease expired",
+            MachineEvent::SessionExpired { .. } => "session expired",
+            MachineEvent::DedupHit { .. } => "dedup hit",
+            MachineEvent::Queued { .. } => "queued",
+            MachineEvent::Granted { .. } => "granted",
+            MachineEvent::Refused { .. } => "refused",
+            _ => "other event",
+        });
     }
 
     pub(super) fn mark_answer(&mut self, body: &ResponseBody) {

@@ -69,6 +69,8 @@ pub struct Plan {
     /// Replicas that faults may strike; empty: all of them. If it names any, the others are a
     /// connected majority all the time, and commits must go on while faults last.
     pub victims: Vec<usize>,
+    /// Whether the run ends as soon as the cluster has recovered, instead of with the time allowed for it.
+    pub ends_early: bool,
     /// Bytes a second that each direction between two replicas carries. `None` is no limit.
     pub link_bytes_per_s: Option<u64>,
     /// How long a replica is busy with one turn: for the turn itself, and for each input of it.
@@ -160,6 +162,7 @@ impl Plan {
             faults,
             fault_every_us: (busy / 4, busy * 2),
             victims: Vec::new(),
+            ends_early: Dice::new(seed, 6).permille(750),
             link_bytes_per_s: None,
             turn_us: (0, 0),
             file_us: 0,
@@ -209,6 +212,35 @@ impl Plan {
     /// their sessions.
     pub fn patience_us(&self) -> u64 {
         12 * self.election_us + self.term_ms.1 * MS + 300 * MS
+    }
+
+    /// Whether clients do as the library does, whose leases are to last: it is of use only where a majority is
+    /// spared by all faults.
+    pub fn steady_clients(&self) -> bool {
+        !self.victims.is_empty()
+    }
+
+    /// For how long a steady client may ask in vain while one leader is lost and the first candidacy wins, as
+    /// `docs/operations.md` has it: two election timeouts, six syncs, and 0.2 s for the network and for finding
+    /// the leader. `None` where that formula promises nothing: full and stalled disks, replicas that are busy,
+    /// links that are narrow.
+    pub fn outage_us(&self) -> Option<u64> {
+        let beyond = self.has(Fault::Full)
+            || self.has(Fault::Stall)
+            || self.turn_us != (0, 0)
+            || self.link_bytes_per_s.is_some();
+        if self.victims.is_empty() || beyond {
+            return None;
+        }
+        // A leader that is heard and hears nobody keeps the others quiet until it steps down.
+        let deaf_us = if self.has(Fault::Partition) {
+            self.election_us
+        } else {
+            0
+        };
+        Some(
+            2 * self.election_us + deaf_us + 6 * self.disk_us.1 + 200 * MS + 10 * self.latency_us.1,
+        )
     }
 
     /// Whether this class strikes in this run.

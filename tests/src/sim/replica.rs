@@ -11,10 +11,9 @@ use node::boot::{self, BootConfig, Booted, Refusal};
 use node::engine::{Effect, Engine, Input, Now, Output, SnapshotJob};
 use node::filestore::{FileError, FileStore};
 use node::records;
-use paxos::birth::BirthRecord;
 use paxos::{Ballot, Entry, MonoTime, NodeId, Slot, WalAppend};
 use wal::storage::{MemDisk, SharedDisk};
-use wal::{Environment, SnapshotHeader, Writer};
+use wal::{Environment, Folder, SnapshotHeader, Writer};
 
 use super::dice::Dice;
 
@@ -101,6 +100,8 @@ pub(crate) struct Process {
     pub(crate) snapshot: Option<SnapshotJob>,
     /// The wake-up that counts.
     pub(crate) wake: u64,
+    /// When it comes.
+    pub(crate) wake_at: Option<u64>,
     /// What each slot holds, as last handed to the log.
     pub(crate) submitted: BTreeMap<Slot, Entry>,
     /// The last slot that the checks have seen applied.
@@ -155,18 +156,11 @@ impl Replica {
         Environment::seeded(self.config.seed ^ (self.life << 32) ^ ((self.index as u64) << 16))
     }
 
-    /// Lays out its folder; its disk id.
-    pub(crate) fn format(&mut self) -> Result<u64, Refusal> {
+    /// Lays out its folder, or opens the one that is there.
+    pub(crate) fn open_folder(&mut self) -> Result<Folder, Refusal> {
         let disk: SharedDisk = Arc::new(self.disk.clone());
-        let folder = boot::open_folder(disk, self.config.node, self.environment())?;
-        Ok(folder.meta().disk)
-    }
-
-    /// Stores its birth record.
-    pub(crate) fn bear(&mut self, record: &BirthRecord) -> Result<(), Refusal> {
-        let disk: SharedDisk = Arc::new(self.disk.clone());
-        let mut folder = boot::open_folder(disk, self.config.node, self.environment())?;
-        Ok(folder.store_birth(record.cluster, &record.encode())?)
+        self.life += 1;
+        boot::open_folder(disk, self.config.node, self.environment())
     }
 
     /// Starts its process.
@@ -208,6 +202,7 @@ impl Replica {
             blocked: false,
             snapshot: None,
             wake: 0,
+            wake_at: None,
             submitted,
             seen: chosen,
             low: false,

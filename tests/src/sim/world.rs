@@ -3,6 +3,7 @@
 //! Two phases. First faults strike while clients work. Then everything is healed and all replicas are
 //! started; within a bounded time there must be one leader, equal state everywhere, and new work done.
 
+mod birth;
 mod drive;
 mod judge;
 mod lives;
@@ -11,8 +12,7 @@ mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paxos::birth::BirthRecord;
-use paxos::{DiskId, NodeId, Slot};
+use paxos::Slot;
 
 use super::check::beliefs::Beliefs;
 use super::check::history::{Asked, History};
@@ -61,7 +61,13 @@ pub(crate) struct World {
     cut_off: BTreeSet<usize>,
     /// The highest slot applied anywhere, and when it was first seen.
     progress: (Slot, u64),
+    /// When candidacies and hand-overs began.
+    changes: Vec<u64>,
     probed: bool,
+    /// When the cluster must have recovered.
+    judge_by: u64,
+    /// How far behind any replica was when the end was last put off for it.
+    was_behind: u64,
     done: bool,
 }
 
@@ -101,36 +107,16 @@ impl World {
             healed: false,
             cut_off: BTreeSet::new(),
             progress: (Slot(0), 0),
+            changes: Vec::new(),
             probed: false,
+            judge_by: 0,
+            was_behind: u64::MAX,
             done: false,
             plan,
         };
         world.bear()?;
         world.prepare_agenda();
         Ok(world)
-    }
-
-    /// The birth protocol has its own tests: here every replica has its record from the start.
-    fn bear(&mut self) -> Verdict {
-        let refused = |refusal: node::boot::Refusal| Violation {
-            check: "boot",
-            detail: refusal.to_string(),
-        };
-        let mut members = Vec::new();
-        for replica in &mut self.replicas {
-            let disk = replica.format().map_err(refused)?;
-            members.push((NodeId(replica.index as u16 + 1), DiskId(disk)));
-        }
-        let cluster = u128::from(self.dice.word()) | 1;
-        let record = BirthRecord {
-            cluster,
-            name: "sim".to_owned(),
-            members,
-        };
-        for replica in &mut self.replicas {
-            replica.bear(&record).map_err(refused)?;
-        }
-        Ok(())
     }
 
     fn prepare_agenda(&mut self) {
@@ -192,14 +178,7 @@ impl World {
                 life,
                 wake,
             } => {
-                let counts = self.is_alive(replica, life)
-                    && self.replicas[replica]
-                        .process
-                        .as_ref()
-                        .is_some_and(|p| p.wake == wake);
-                if counts {
-                    self.run_soon(replica);
-                }
+                self.on_wake(replica, life, wake);
                 Ok(())
             }
             Event::LogDone { replica, life } => self.on_log_done(replica, life),

@@ -46,7 +46,7 @@ pub(super) fn read(
     }
     let mut at = BLOCK_BYTES as u64;
     let mut left = trailer.payload_bytes;
-    let mut chunk = vec![0; TABLE_BYTES + CHUNK_BYTES];
+    let mut chunk = vec![0; TABLE_BYTES + left.min(CHUNK_BYTES as u64) as usize];
     for (number, wanted) in list.as_chunks::<8>().0.iter().enumerate() {
         let payload_bytes = left.min(CHUNK_BYTES as u64) as usize;
         let stored = &mut chunk[..TABLE_BYTES + payload_bytes];

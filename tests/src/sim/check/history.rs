@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use node::engine::apply_entry;
-use paxos::{ClusterClock, Entry, EntryKind, Slot};
+use paxos::{ClusterClock, Entry, EntryKind, Moved, Slot};
 use statemachine::{
     Answer, Event, FileId, FileOp, LeftQueueWhy, Machine, Outcome, Query, Refusal, Reply, ReplyTo,
     Seq, SessionId,
@@ -23,6 +23,9 @@ use statemachine::{
 
 use super::votes::Votes;
 use super::{Verdict, Violation, ensure};
+
+/// Steps between two states that are kept.
+const LANDMARK_EVERY: usize = 16;
 
 /// Clocks run at most this much apart from real time, in millionths.
 const DRIFT_PPM: u64 = 10_000;
@@ -34,9 +37,9 @@ struct Step {
     replies: Vec<Reply>,
     /// Waiting acquires that left their queues because their clients want them no more.
     given_up: Vec<(SessionId, Seq)>,
-    /// The state after it, sharing most of its memory with its neighbours.
-    machine: Machine,
-    hash: Option<u64>,
+    moved: Moved,
+    /// Of the state after it.
+    hash: u64,
 }
 
 /// What an attempt asked, and what had been answered to anybody by then.
@@ -67,7 +70,10 @@ pub enum What {
 #[derive(Debug, Default)]
 pub struct History {
     steps: Vec<Step>,
+    /// The state after the last step.
     machine: Machine,
+    /// The states after every so many steps. To keep each would cost a copy of all that a step touches.
+    landmarks: Vec<Machine>,
     clock: ClusterClock,
     files: BTreeMap<FileId, Vec<u8>>,
     first_answers: BTreeMap<(SessionId, Seq), Bytes>,
@@ -94,6 +100,23 @@ impl History {
     /// The state after the last slot.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// The state after so many steps.
+    fn machine_at(&self, steps: usize) -> Machine {
+        if steps == self.steps.len() {
+            return self.machine.clone();
+        }
+        let landmarks = steps / LANDMARK_EVERY;
+        let mut machine = match landmarks.checked_sub(1) {
+            Some(last) => self.landmarks[last].clone(),
+            None => Machine::new(),
+        };
+        for at in landmarks * LANDMARK_EVERY..steps {
+            let step = &self.steps[at];
+            apply_entry(&mut machine, Slot(at as u64 + 1), &step.entry, step.moved);
+        }
+        machine
     }
 
     /// The content of every file as of the last slot, by name.
@@ -162,9 +185,12 @@ impl History {
             entry: entry.clone(),
             given_up: given_up.collect(),
             replies: effects.replies,
-            machine: self.machine.clone(),
-            hash: None,
+            moved,
+            hash: self.machine.state_hash(),
         });
+        if self.steps.len().is_multiple_of(LANDMARK_EVERY) {
+            self.landmarks.push(self.machine.clone());
+        }
         Ok(())
     }
 
@@ -239,12 +265,11 @@ impl History {
     }
 
     /// S1: a replica's state as of `slot`.
-    pub fn check_state(&mut self, replica: usize, slot: Slot, machine: &Machine) -> Verdict {
+    pub fn check_state(&self, replica: usize, slot: Slot, machine: &Machine) -> Verdict {
         let Some(at) = (slot.0 as usize).checked_sub(1) else {
             return Ok(());
         };
-        let step = &mut self.steps[at];
-        let expected = *step.hash.get_or_insert_with(|| step.machine.state_hash());
+        let expected = self.steps[at].hash;
         let found = machine.state_hash();
         ensure(found == expected, "S1", || {
             format!(
@@ -260,10 +285,7 @@ impl History {
         slot: Slot,
         mut read: impl FnMut(&str, u64) -> Result<(Vec<u8>, u64), String>,
     ) -> Verdict {
-        let Some(at) = (slot.0 as usize).checked_sub(1) else {
-            return Ok(());
-        };
-        for fact in self.steps[at].machine.files() {
+        for fact in self.machine_at(slot.0 as usize).files() {
             let content = &self.files[&fact.id];
             let expected = &content[..fact.length as usize];
             let found = read(&fact.name, fact.length).map_err(|detail| Violation {
@@ -358,18 +380,10 @@ impl History {
     }
 
     fn check_read(&self, query: &Query, slot: u64, bytes: &Bytes) -> Verdict {
-        let empty = Machine::new();
-        let machine = match slot {
-            0 => &empty,
-            _ => match self.steps.get(slot as usize - 1) {
-                Some(step) => &step.machine,
-                None => {
-                    return ensure(false, "L1", || {
-                        format!("a read of slot {slot}, not applied")
-                    });
-                }
-            },
-        };
+        ensure(slot <= self.last().0, "L1", || {
+            format!("a read of slot {slot}, not applied")
+        })?;
+        let machine = self.machine_at(slot as usize);
         let expected = match machine.query(query) {
             Answer::ReadPlan {
                 id,

@@ -24,6 +24,9 @@ impl Client {
         if until <= now {
             return;
         }
+        if guard.until.is_some_and(|before| before < until) {
+            guard.told_at = now;
+        }
         guard.until = Some(until);
         let (lock, token) = (guard.lock.clone(), guard.token.0);
         self.acts.push(Act::Believe {
@@ -40,6 +43,15 @@ impl Client {
                 .until
                 .is_some_and(|until| until != i64::MIN && until <= now)
         {
+            // A client that slept meanwhile has itself to blame.
+            if self.steady && !guard.ending && guard.told_at != i64::MAX {
+                self.acts.push(Act::LoseLease {
+                    lock: guard.lock.clone(),
+                    since_us: guard.told_at,
+                    until_us: guard.until.unwrap_or(now),
+                    term_us: guard.term_us,
+                });
+            }
             guard.until = None;
         }
     }

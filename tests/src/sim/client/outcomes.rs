@@ -80,13 +80,13 @@ impl Client {
     pub(super) fn on_command_outcome(&mut self, now: i64, id: u64, op: Op, outcome: Outcome) {
         match (op, outcome) {
             (
-                Op::Acquire { lock, .. },
+                Op::Acquire { lock, lease_ms, .. },
                 Outcome::Granted {
                     token, deadline, ..
                 },
             ) => {
                 self.acquiring = None;
-                self.hold(now, lock, token, deadline.0);
+                self.hold(now, lock, token, deadline.0, lease_ms.unwrap_or(u64::MAX));
             }
             (Op::Acquire { lock, .. }, Outcome::Refused(Refusal::AlreadyHeld { token })) => {
                 // Left over from a section that was forgotten.
@@ -138,16 +138,35 @@ impl Client {
             .is_some_and(|guard| guard.token == token)
     }
 
-    pub(super) fn hold(&mut self, now: i64, lock: String, token: Token, deadline_ms: u64) {
+    pub(super) fn hold(
+        &mut self,
+        now: i64,
+        lock: String,
+        token: Token,
+        deadline_ms: u64,
+        lease_ms: u64,
+    ) {
         if self.guard.is_some() {
             return;
         }
+        let term_us = match &mut self.session {
+            Some(session) => {
+                let term_us = lease_ms.min(session.ttl_ms) * MS;
+                if self.steady {
+                    session.beat_at = session.beat_at.min(now + term_us as i64 / 4);
+                }
+                term_us
+            }
+            None => 0,
+        };
         self.next_section += 1;
         let name = format!("{}.{}", self.index, self.next_section);
         self.guard = Some(Guard {
             lock,
             token,
             deadline_ms: 0,
+            term_us,
+            told_at: now,
             until: Some(i64::MIN),
             section: Section {
                 name,

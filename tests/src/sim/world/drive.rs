@@ -80,6 +80,9 @@ impl World {
             .clock
             .real(next.0.min(i64::MAX as u64 / 4) as i64)
             .max(now_us + 1);
+        if process.wake_at.replace(at_us) == Some(at_us) {
+            return;
+        }
         process.wake += 1;
         let (life, wake) = (target.life, process.wake);
         self.agenda.add(
@@ -92,6 +95,17 @@ impl World {
         );
     }
 
+    pub(super) fn on_wake(&mut self, replica: usize, life: u64, wake: u64) {
+        let target = &mut self.replicas[replica];
+        if target.life == life
+            && let Some(process) = &mut target.process
+            && process.wake == wake
+        {
+            process.wake_at = None;
+            self.run_soon(replica);
+        }
+    }
+
     /// Does what the engine wants, in the order of the server's driver.
     pub(super) fn settle(&mut self, replica: usize, mut out: Output) -> Verdict {
         if let Some(why) = out.fatal.take() {
@@ -100,6 +114,14 @@ impl World {
         self.watch(replica, &out)?;
         for note in &out.notes {
             self.mark_note(note);
+            if matches!(
+                note,
+                Note::Core(
+                    paxos::Note::ElectionStarted { .. } | paxos::Note::TransferStarted { .. }
+                )
+            ) {
+                self.changes.push(self.now_us);
+            }
             if matches!(note, Note::Core(paxos::Note::FellBehind { .. }))
                 && self.plan.log_cap_bytes < u64::MAX
             {

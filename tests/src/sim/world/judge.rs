@@ -5,10 +5,17 @@ use std::collections::BTreeMap;
 use paxos::{EntryKind, Role};
 
 use super::{WATCH_EVERY_US, World};
-use crate::sim::check::{Verdict, ensure, sections};
+use crate::sim::check::{Verdict, Violation, ensure, sections};
 use crate::sim::event::Event;
 use crate::sim::plan::{MS, SECOND};
 use crate::sim::replica::Replica;
+
+/// How often it is looked at whether the cluster has recovered.
+const JUDGE_EVERY_US: u64 = 50 * MS;
+
+/// Slots by which whoever is behind comes nearer in a second: a single entry at a time over the slowest
+/// link takes 20 ms, and the others do little meanwhile.
+const CAUGHT_UP_A_SECOND: u64 = 20;
 
 impl World {
     pub(super) fn heal(&mut self) {
@@ -32,10 +39,8 @@ impl World {
             self.schedule_client(client, self.now_us);
         }
         // Six election timeouts, each of up to 2E, after everything has restarted.
-        self.agenda.add(
-            self.now_us + 12 * self.plan.election_us + 300 * MS,
-            Event::Judge,
-        );
+        self.judge_by = self.now_us + 12 * self.plan.election_us + 300 * MS;
+        self.agenda.add(self.now_us + JUDGE_EVERY_US, Event::Judge);
     }
 
     /// Commits go on while faults strike a minority only.
@@ -64,48 +69,124 @@ impl World {
         Ok(())
     }
 
-    /// First: one leader, and new work is begun. Then: the work is done, all is equal.
+    /// A client that renews as the library does asked in vain from `asked_us` at the latest until its lock was
+    /// lost. Where a majority is healthy that takes more than the loss of one leader.
+    pub(super) fn on_lost_lease(
+        &mut self,
+        client: usize,
+        lock: &str,
+        asked_us: u64,
+        until_us: u64,
+    ) -> Verdict {
+        let Some(outage_us) = self.plan.outage_us() else {
+            return Ok(());
+        };
+        let since_us = asked_us.saturating_sub(outage_us);
+        let changes = self.changes.iter().filter(|at_us| **at_us >= since_us);
+        let one_change_at_most = changes.count() <= 1;
+        self.marks.hit("healthy holder lost its lease");
+        if self.healed || until_us <= asked_us + outage_us || !one_change_at_most {
+            return Ok(());
+        }
+        ensure(false, "lease", || {
+            format!(
+                "client {client} lost {lock}, for which it had asked since {asked_us} us, at {until_us} us; an outage lasts \
+                 {outage_us} us at most while only {:?} have faults: {}",
+                self.plan.victims,
+                self.describe()
+            )
+        })
+    }
+
+    /// First: one leader, and new work is begun. Then: the work is done, all is equal. Most runs end as soon
+    /// as that is so; some are watched to the end of the time allowed, and their leader must last.
     pub(super) fn judge(&mut self) -> Verdict {
+        let is_late = self.now_us >= self.judge_by;
+        let recovered = match self.probed {
+            false => self.has_a_leader(is_late)?,
+            true => self.has_done_its_work(is_late)?,
+        };
+        if !recovered || !(is_late || self.plan.ends_early) {
+            self.agenda.add(self.now_us + JUDGE_EVERY_US, Event::Judge);
+            return Ok(());
+        }
+        if self.probed {
+            return self.conclude();
+        }
+        self.probed = true;
+        for client in 0..self.clients.len() {
+            let now = self.clients[client].1.local(self.now_us);
+            self.clients[client].0.probe(now);
+            self.after_client(client)?;
+        }
+        self.judge_by = self.now_us + self.plan.term_ms.1 * MS * 2 + 2 * SECOND;
+        self.agenda.add(self.now_us + JUDGE_EVERY_US, Event::Judge);
+        Ok(())
+    }
+
+    /// Whether there is one leader, as there must be in time, and from then on.
+    fn has_a_leader(&self, is_late: bool) -> Result<bool, Violation> {
         let leaders: Vec<usize> = (0..self.replicas.len())
             .filter(|r| self.leads(*r))
             .collect();
-        ensure(leaders.len() == 1, "liveness", || {
+        ensure(leaders.len() == 1 || !is_late, "liveness", || {
             format!("{leaders:?} lead: {}", self.describe())
         })?;
-        if !self.probed {
-            self.probed = true;
-            for client in 0..self.clients.len() {
-                let now = self.clients[client].1.local(self.now_us);
-                self.clients[client].0.probe(now);
-                self.after_client(client)?;
-            }
-            let terms = self.plan.term_ms.1 * MS * 2 + 2 * SECOND;
-            self.agenda.add(self.now_us + terms, Event::Judge);
-            return Ok(());
-        }
+        Ok(leaders.len() == 1)
+    }
+
+    /// Whether every client is answered and every replica equal, as they must be in time.
+    fn has_done_its_work(&mut self, is_late: bool) -> Result<bool, Violation> {
+        let one_leads = self.has_a_leader(is_late || !self.plan.ends_early)?;
         let busy = self
             .clients
             .iter()
             .position(|(client, _)| !client.is_idle());
-        ensure(busy.is_none(), "liveness", || {
+        ensure(busy.is_none() || !is_late, "liveness", || {
             format!("client {busy:?} still waits: {}", self.describe())
         })?;
+        let (index, gap) = self.farthest_behind();
+        if is_late && gap > 20 {
+            self.must_come_nearer(index, gap)?;
+            return Ok(false);
+        }
+        Ok(one_leads && busy.is_none() && (is_late || gap == 0))
+    }
+
+    /// The replica that lacks most of what another has applied, and how much.
+    fn farthest_behind(&self) -> (usize, u64) {
         let last = self.history.last();
-        let behind = self.replicas.iter().find(|replica| {
-            // Snapshots are not sent yet: a replica that lacks what all others cut stays behind.
-            !self.cut_off.contains(&replica.index)
-                && replica
-                    .process
-                    .as_ref()
-                    .is_none_or(|p| p.engine.applied().0 + 20 < last.0)
-        });
-        ensure(behind.is_none(), "liveness", || {
+        // Snapshots are not sent yet: a replica that lacks what all others cut stays behind.
+        self.replicas
+            .iter()
+            .filter(|replica| !self.cut_off.contains(&replica.index))
+            .map(|replica| {
+                let applied = replica.process.as_ref().map(|p| p.engine.applied());
+                (replica.index, last.0 - applied.map_or(0, |slot| slot.0))
+            })
+            .max_by_key(|(_, gap)| *gap)
+            .unwrap_or((0, 0))
+    }
+
+    /// A replica that takes a single entry at a time, as the tightest window lets it, is given the time it
+    /// needs, as long as it comes nearer in every second.
+    fn must_come_nearer(&mut self, index: usize, gap: u64) -> Verdict {
+        let nearer = gap.saturating_add(CAUGHT_UP_A_SECOND) <= self.was_behind;
+        ensure(nearer, "liveness", || {
             format!(
-                "replica {:?} is behind slot {last}: {}",
-                behind.map(|r| r.index),
+                "replica {index} is {gap} slots behind; a second ago one was {} behind: {}",
+                self.was_behind,
                 self.describe()
             )
         })?;
+        self.was_behind = gap;
+        self.judge_by = self.now_us + SECOND;
+        self.marks.hit("still catching up");
+        Ok(())
+    }
+
+    /// The last checks of a run.
+    fn conclude(&mut self) -> Verdict {
         for replica in 0..self.replicas.len() {
             self.check_files(replica)?;
         }

@@ -1,5 +1,7 @@
 //! Between clients and replicas.
 
+use std::fmt;
+
 use net::ResponseBody;
 use node::engine::{ConnId, Input};
 
@@ -51,6 +53,16 @@ impl World {
                             },
                         );
                     }
+                }
+                Act::LoseLease {
+                    lock,
+                    since_us,
+                    until_us,
+                    term_us,
+                } => {
+                    let clock = self.clients[client].1;
+                    let asked_us = clock.real(since_us) + term_us / 4;
+                    self.on_lost_lease(client, &lock, asked_us, clock.real(until_us))?;
                 }
                 Act::Believe {
                     lock,
@@ -139,7 +151,7 @@ impl World {
             format_args!(
                 "r{replica} -> c{client} {:x} {}",
                 response.id,
-                name_of(&response.body)
+                Short(&response.body)
             ),
         );
         for at_us in self.network.client_arrivals(self.now_us) {
@@ -176,22 +188,22 @@ impl World {
     }
 }
 
-fn name_of(body: &ResponseBody) -> String {
-    match body {
-        ResponseBody::Outcome {
-            slot,
-            stamp_ms,
-            bytes,
-        } => {
-            format!(
+/// An answer in a line of the trace; nothing is written where no trace is kept.
+struct Short<'a>(&'a ResponseBody);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ResponseBody::Outcome {
+                slot,
+                stamp_ms,
+                bytes,
+            } => write!(
+                f,
                 "outcome at {slot} L {stamp_ms:?} {:?}",
                 statemachine::Outcome::decode(bytes)
-            )
-        }
-        other => {
-            let mut text = format!("{other:?}");
-            text.truncate(120);
-            text
+            ),
+            other => write!(f, "{:.120}", format!("{other:?}")),
         }
     }
 }

@@ -34,8 +34,7 @@ impl MemFile {
     /// Runs `change` if the disk lets the call pass.
     fn change(&self, bytes: Range<u64>, change: impl FnOnce(&mut Inode)) -> io::Result<()> {
         let mut state = self.state()?;
-        let path = state.path_of(self);
-        let passes = state.admit(&path, Operation::Write, &bytes)?;
+        let passes = state.admit_file(self, Operation::Write, &bytes)?;
         if passes && bytes.end < u64::MAX {
             state.charge(self.inode, bytes.end)?;
         }
@@ -49,12 +48,9 @@ impl MemFile {
         if state.halted {
             return Err(stopped());
         }
-        let path = state.path_of(self);
-        let struck = state.faults.iter_mut().find_map(|fault| {
-            fault
-                .strikes(&path, Operation::Sync, &bytes)
-                .then_some((fault.after_sync, fault.full))
-        });
+        let struck = state
+            .strike(self, Operation::Sync, &bytes)
+            .map(|fault| (fault.after_sync, fault.full));
         let inode = state.inodes.entry(self.inode).or_default();
         if let Some((how, full)) = struck {
             inode.fail_sync(how);
@@ -72,8 +68,7 @@ impl DiskFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
         let range = offset..offset.saturating_add(buf.len() as u64);
-        let path = state.path_of(self);
-        state.admit(&path, Operation::Read, &range)?;
+        state.admit_file(self, Operation::Read, &range)?;
         Ok(state
             .inodes
             .entry(self.inode)

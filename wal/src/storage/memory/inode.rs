@@ -48,13 +48,23 @@ impl Inode {
 
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {
         for_each_block(offset, bytes.len(), |at, within, piece| {
+            let piece = &bytes[piece];
+            if let Ok(whole) = Block::try_from(piece) {
+                // Nothing of what the block held is left.
+                let dirty = Dirty {
+                    block: Arc::new(whole),
+                    written: within,
+                };
+                self.dirty.insert(at, dirty);
+                return;
+            }
             let mut dirty = self.dirty.remove(&at).unwrap_or_else(|| Dirty {
                 block: self.block(at).cloned().unwrap_or_else(|| Arc::new(ZERO)),
                 written: within.clone(),
             });
             dirty.written =
                 dirty.written.start.min(within.start)..dirty.written.end.max(within.end);
-            Arc::make_mut(&mut dirty.block)[within].copy_from_slice(&bytes[piece]);
+            Arc::make_mut(&mut dirty.block)[within].copy_from_slice(piece);
             self.dirty.insert(at, dirty);
         });
         self.len = self.len.max(offset + bytes.len() as u64);

@@ -48,6 +48,37 @@ impl State {
         operation: Operation,
         bytes: &Range<u64>,
     ) -> io::Result<bool> {
+        if !self.count(operation)? {
+            return Ok(false);
+        }
+        if self
+            .faults
+            .iter_mut()
+            .any(|fault| fault.strikes(path, operation, bytes))
+        {
+            return Err(eio());
+        }
+        Ok(true)
+    }
+
+    /// [`State::admit`] of a call on an open file.
+    pub(super) fn admit_file(
+        &mut self,
+        file: &MemFile,
+        operation: Operation,
+        bytes: &Range<u64>,
+    ) -> io::Result<bool> {
+        if !self.count(operation)? {
+            return Ok(false);
+        }
+        match self.strike(file, operation, bytes) {
+            Some(_) => Err(eio()),
+            None => Ok(true),
+        }
+    }
+
+    /// Counts a call that changes something; whether it is before the one at which the disk halts.
+    fn count(&mut self, operation: Operation) -> io::Result<bool> {
         if self.halted {
             return Err(stopped());
         }
@@ -57,13 +88,6 @@ impl State {
                 self.halted = true;
                 return Ok(false);
             }
-        }
-        if self
-            .faults
-            .iter_mut()
-            .any(|fault| fault.strikes(path, operation, bytes))
-        {
-            return Err(eio());
         }
         Ok(true)
     }
@@ -145,15 +169,22 @@ impl State {
         Ok(())
     }
 
-    /// The name that a file has now: faults follow renames.
-    pub(super) fn path_of(&self, file: &MemFile) -> String {
+    /// Whether a fault strikes a call on an open file: faults follow renames.
+    pub(super) fn strike(
+        &mut self,
+        file: &MemFile,
+        operation: Operation,
+        bytes: &Range<u64>,
+    ) -> Option<&Fault> {
+        if self.faults.is_empty() {
+            return None;
+        }
         let target = Target::File(file.inode);
-        let named = if self.faults.is_empty() {
-            None
-        } else {
-            self.names.iter().find(|(_, named)| **named == target)
-        };
-        named.map_or_else(|| file.path.clone(), |(path, _)| path.clone())
+        let named = self.names.iter().find(|(_, named)| **named == target);
+        let path = named.map_or(&file.path, |(path, _)| path);
+        self.faults
+            .iter_mut()
+            .find_map(|fault| fault.strikes(path, operation, bytes).then_some(&*fault))
     }
 
     pub(super) fn require_folder(&self, dir: &str) -> io::Result<()> {

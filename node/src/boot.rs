@@ -264,6 +264,7 @@ fn engine_options(
         settings: config.settings.clone(),
         limits: config.limits,
         snapshots: config.snapshots,
+        segment_bytes: config.log.segment_bytes,
         gather_us: config.gather_us,
         version: config.version.clone(),
         cluster_name: birth.name.clone(),

@@ -11,6 +11,7 @@
 //!        |  room       space promised to large commands before their bytes are sent
 //!        |  reads      linearizable reads, one round for all of a batch
 //!        |  backlog    chosen entries that wait for disk space
+//!        |  disk       whether the disk has room for what new work will write
 //!        |  timekeeper moves time on when a deadline is reached and nothing else does
 //!        |  snapshots  when one is due, and its bytes
 //!        |      \
@@ -25,6 +26,7 @@
 
 mod applying;
 mod backlog;
+mod disk;
 mod gather;
 mod homes;
 mod intake;
@@ -55,6 +57,7 @@ pub use options::{EngineOptions, Limits, Restored, SnapshotPolicy};
 pub use snapshots::{PayloadError, SnapshotJob};
 
 use backlog::Backlog;
+use disk::DiskRoom;
 use gather::Gather;
 use lanes::{Arranged, Lanes};
 use reads::Reads;
@@ -91,6 +94,7 @@ pub struct Engine {
     transfers: Vec<(Origin, MonoTime)>,
     files_blocked: bool,
     disk_low: bool,
+    disk: DiskRoom,
     pace: readiness::Pace,
     shutting_down: Option<MonoTime>,
     /// Its own, until the next output takes them.
@@ -132,6 +136,7 @@ impl Engine {
             transfers: Vec::new(),
             files_blocked: false,
             disk_low: false,
+            disk: DiskRoom::default(),
             pace: readiness::Pace::default(),
             shutting_down: None,
             notes: Vec::new(),
@@ -193,9 +198,9 @@ impl Engine {
             }
             Input::DiskLow(low) => {
                 self.disk_low = low;
-                self.snapshots.on_low_space(low);
                 self.tell_condition(now, out);
             }
+            Input::DiskFree(bytes) => self.on_disk_free(now, bytes, out),
             Input::Admin(admin) => self.step(now, paxos::Input::Admin(admin), out),
             Input::ShuttingDown => self.on_shutting_down(now, out),
         }
@@ -281,8 +286,10 @@ impl Engine {
     /// Tells the core what the disks allow: a leader that cannot serve hands over to a replica that
     /// can. What to refuse meanwhile is decided here, by the kind of command.
     fn tell_condition(&mut self, now: Now, out: &mut Output) {
+        let low = self.disk_low || self.disk.is_tight();
+        self.snapshots.on_low_space(low);
         let condition = paxos::Condition {
-            low: self.disk_low,
+            low,
             blocked: self.files_blocked,
         };
         self.step(now, paxos::Input::Condition(condition), out);
@@ -321,7 +328,8 @@ impl Engine {
     /// What needs no thought.
     fn pass_on(&mut self, out: &mut Output) {
         for append in &self.outbox.wal {
-            self.snapshots.on_append(append);
+            let bytes = self.snapshots.on_append(append);
+            self.disk.on_written(bytes);
         }
         out.wal.append(&mut self.outbox.wal);
         out.sends.append(&mut self.outbox.sends);
@@ -374,6 +382,9 @@ impl Engine {
     /// from the core as lost.
     fn stop_leading(&mut self, out: &mut Output) {
         self.time_due = None;
+        if self.files_blocked || self.backlog.is_behind() {
+            self.leave_unapplied(out);
+        }
         for origin in self.requests.take_waiting() {
             let reason = "leadership was lost while the acquire waited; ask again".to_owned();
             out.reply(origin, ResponseBody::Unknown { reason });
@@ -394,6 +405,19 @@ impl Engine {
         }
         for (origin, _) in std::mem::take(&mut self.transfers) {
             self.finish_request(origin, ResponseBody::Done, out);
+        }
+    }
+
+    /// What was chosen waits here for disk space, perhaps for hours. The next leader remembers every command that
+    /// was done, so the clients ask there, and nothing is done twice.
+    fn leave_unapplied(&mut self, out: &mut Output) {
+        for origin in self.requests.take_all_placed() {
+            let reason = "leadership was lost before the command was applied here; ask again";
+            let reason = reason.to_owned();
+            self.finish_request(origin, ResponseBody::Unknown { reason }, out);
+        }
+        for read in self.reads.take_ready(Slot(u64::MAX)) {
+            self.finish_request(read.origin, self.not_leader(), out);
         }
     }
 

@@ -171,10 +171,7 @@ async fn not_ready(pages: &Pages) -> Option<String> {
     let Some(report) = pages.desk.report(false).await else {
         return Some("the replica does not answer".into());
     };
-    // A follower sends its clients to the leader, so that only the leader's reasons count.
-    let leads = report.status.role == "leader";
-    let refuses = report.refuses_work.filter(|_| leads);
-    report.not_ready.or(refuses)
+    report.not_ready
 }
 
 async fn status(State(pages): State<Pages>) -> Response {

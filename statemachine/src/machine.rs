@@ -125,6 +125,12 @@ impl Machine {
         (self.state.weight(), self.state.limits().state_bytes_max)
     }
 
+    /// Bytes that the sections under way have appended so far: what their releases will write to files.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        self.state.pending()
+    }
+
     /// Answers a question.
     #[must_use]
     pub fn query(&self, query: &Query) -> Answer {

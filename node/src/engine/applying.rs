@@ -3,7 +3,7 @@
 
 use net::ResponseBody;
 use paxos::{Entry, EntryKind, LeaderStart, MonoTime, Reject, Slot};
-use statemachine::{Applied, At, ClusterTime, Effects, Event, LeftQueueWhy, Settings};
+use statemachine::{Applied, At, ClusterTime, Effects, Event, FileOp, LeftQueueWhy, Settings};
 
 use super::homes::loss;
 use super::requests::{Carried, Key, Placed, Unanswered};
@@ -77,8 +77,12 @@ impl Engine {
             self.compare_settings();
             out.notes.append(&mut self.notes);
         }
-        out.effects
-            .extend(effects.files.into_iter().map(Effect::File));
+        for op in effects.files {
+            if let FileOp::Write { data, .. } = &op {
+                self.disk.on_written(data.len() as u64);
+            }
+            out.effects.push(Effect::File(op));
+        }
         for event in &effects.events {
             if let Event::LeftQueue {
                 session,

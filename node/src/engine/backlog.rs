@@ -61,6 +61,11 @@ impl Backlog {
         self.spilled.is_some()
     }
 
+    /// Bytes of the entries that wait in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn pop(&mut self) -> Option<(Slot, Entry)> {
         let (slot, entry) = self.queue.pop_front()?;
         self.bytes -= entry.size_bytes();

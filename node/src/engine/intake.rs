@@ -89,10 +89,13 @@ impl Engine {
             return Some("shutting down".to_owned());
         }
         if self.disk_low {
-            return Some("the disk of the log is nearly full".to_owned());
+            return Some(NO_ROOM_FOR_LOG.to_owned());
         }
         if self.files_blocked {
-            return Some("the disk of the data files is full".to_owned());
+            return Some(NO_ROOM_FOR_FILES.to_owned());
+        }
+        if self.disk.is_tight() {
+            return Some(NO_ROOM_ON_DISK.to_owned());
         }
         // While applying lags, a retry would only lengthen the backlog that its answer is stuck behind.
         if self.backlog.is_behind() {
@@ -170,7 +173,11 @@ impl Engine {
     /// itself says so, with a refusal that the client is told for good.
     fn no_new_work(&mut self, bytes: usize, now: MonoTime) -> Option<ResponseBody> {
         let reason = if self.disk_low {
-            "the disk of the log is nearly full"
+            NO_ROOM_FOR_LOG
+        } else if self.files_blocked {
+            NO_ROOM_FOR_FILES
+        } else if self.lacks_disk(bytes) {
+            NO_ROOM_ON_DISK
         } else if self.backlog.is_behind() {
             "replica is still applying committed entries; retry"
         } else if self.batch.added_bytes() + bytes > self.options.limits.batch_bytes {
@@ -228,6 +235,10 @@ impl Engine {
         }
         if let Some(refusal) = self.no_new_work(0, now) {
             return Some(refusal);
+        }
+        if self.lacks_disk(bytes) {
+            let retry_ms = self.pacing.come_back(bytes, now);
+            return Some(unavailable(NO_ROOM_ON_DISK, retry_ms));
         }
         if !self.room.ask(origin, bytes, now) {
             return Some(unavailable(OVERLOADED, self.pacing.come_back(bytes, now)));
@@ -390,6 +401,13 @@ impl Engine {
     }
 }
 
+/// What new work is told while the log cannot prepare its next segment.
+const NO_ROOM_FOR_LOG: &str = "the disk of the log is nearly full; retry once there is space";
+/// What new work is told while a file operation waits for space.
+const NO_ROOM_FOR_FILES: &str = "the disk of the data files is full; retry once there is space";
+/// What new work is told that would use up the disk's reserve.
+const NO_ROOM_ON_DISK: &str =
+    "the disk is nearly full, and what is left is kept for releases; retry once there is space";
 /// What new work is told that finds no room.
 const OVERLOADED: &str = "leader has no room for more work; retry";
 

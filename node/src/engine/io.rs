@@ -115,6 +115,9 @@ pub enum Input {
     FilesBlocked(bool),
     /// Whether the log's disk is nearly full. Meanwhile a leader takes no new work.
     DiskLow(bool),
+    /// Bytes that the disk has free beyond the file operations that wait for it, as just measured; `None` if the
+    /// file system does not tell.
+    DiskFree(Option<u64>),
     /// An order of the operator.
     Admin(Admin),
     /// The process was asked to end: hand over, answer what is in flight, take nothing new.

@@ -14,6 +14,8 @@ pub struct EngineOptions {
     pub limits: Limits,
     /// When it makes a snapshot.
     pub snapshots: SnapshotPolicy,
+    /// Size of the log's segments, of which some are kept in reserve.
+    pub segment_bytes: u64,
     /// Keep-alives are gathered for this long at most, in microseconds.
     pub gather_us: u64,
     /// The program's version, for `Status`.

@@ -36,8 +36,11 @@ impl Engine {
         if self.files_blocked {
             return Some("the disk of the data files is full: nothing is applied".to_owned());
         }
-        if self.role == Role::Leader && self.disk_low {
-            return Some("the disk of the log is nearly full: new work is refused".to_owned());
+        // A follower sends its clients to the leader, so that only the leader's reasons count.
+        if self.role == Role::Leader
+            && let Some(reason) = self.refuses_work()
+        {
+            return Some(format!("new work is refused: {reason}"));
         }
         if status.leader.is_none() {
             return Some("no leader is known".to_owned());

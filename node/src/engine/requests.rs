@@ -268,6 +268,18 @@ impl Requests {
         Some(carried)
     }
 
+    /// Takes out every attempt whose entry stands in the log and is not applied yet.
+    pub(super) fn take_all_placed(&mut self) -> Vec<Origin> {
+        let placed = std::mem::take(&mut self.placed).into_values();
+        let mut origins = Vec::new();
+        for Placed { id, carried, .. } in placed {
+            self.slots.remove(&id);
+            self.landed(id, &carried);
+            origins.extend(carried.origins());
+        }
+        origins
+    }
+
     /// Proposals that are neither applied nor given back.
     pub(super) fn in_flight(&self) -> usize {
         self.proposed.len() + self.placed.len()

@@ -111,6 +111,7 @@ pub(super) struct Snapshots {
     running: bool,
     /// Snapshots still to be taken at once because space is low.
     urgent: u32,
+    low: bool,
 }
 
 /// The log is kept from the older of two snapshots on, so it takes two to let go of what there is.
@@ -124,18 +125,21 @@ impl Snapshots {
             held: None,
             running: false,
             urgent: 0,
+            low: false,
         }
     }
 
     /// Counts what the log grows by. Appends that share a commit group are counted as if each had
-    /// its own blocks, so this is an upper bound, and so is the log's size.
-    pub(super) fn on_append(&mut self, append: &WalAppend) {
+    /// its own blocks, so this is an upper bound, and so is the log's size. Returns these bytes.
+    pub(super) fn on_append(&mut self, append: &WalAppend) -> u64 {
         let records: u64 = append
             .records
             .iter()
             .map(|record| 64 + payload_bytes(record))
             .sum();
-        self.grown += (128 + records).next_multiple_of(4_096);
+        let bytes = (128 + records).next_multiple_of(4_096);
+        self.grown += bytes;
+        bytes
     }
 
     /// `slot` was just applied: freezes the state if a snapshot is due.
@@ -165,9 +169,11 @@ impl Snapshots {
         Some(job)
     }
 
-    /// Space for the log has become low, or no longer is.
+    /// Whether space is low now.
     pub(super) fn on_low_space(&mut self, low: bool) {
-        self.urgent = if low { URGENT_WHEN_LOW } else { 0 };
+        if std::mem::replace(&mut self.low, low) != low {
+            self.urgent = if low { URGENT_WHEN_LOW } else { 0 };
+        }
     }
 
     pub(super) fn on_saved(&mut self) {

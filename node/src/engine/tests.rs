@@ -4,7 +4,7 @@ use bytes::Bytes;
 use net::{Request, RequestBody, ResponseBody};
 use paxos::{ClusterId, DiskId, Identity, Member, Membership, Recovered, WalSeq};
 use statemachine::{
-    Beat, Command, Done, LockMode, NotHeldWhy, Op, Outcome, Query, Refusal, Seq, SessionId,
+    Beat, Command, Done, FileOp, LockMode, NotHeldWhy, Op, Outcome, Query, Refusal, Seq, SessionId,
     Settings, Token,
 };
 
@@ -42,6 +42,7 @@ fn options() -> EngineOptions {
         },
         limits: Limits::default(),
         snapshots: SnapshotPolicy::default(),
+        segment_bytes: 4 << 20,
         gather_us: 100_000,
         version: "test".to_owned(),
         cluster_name: "test".to_owned(),
@@ -514,8 +515,9 @@ fn the_leader_moves_time_to_the_next_deadline() {
 fn a_full_disk_stops_applying() {
     let mut sole = Sole::new(options());
     let session = sole.open(1);
-    sole.give(Input::FilesBlocked(true));
     sole.command(1, &acquire(session, 1));
+    sole.finish();
+    sole.give(Input::FilesBlocked(true));
     sole.sync();
     let read = Query::LockStatus {
         lock: "l".to_owned(),
@@ -532,6 +534,121 @@ fn a_full_disk_stops_applying() {
     assert_eq!(sole.answers(), []);
     sole.give(Input::FilesBlocked(false));
     assert_eq!(sole.answers().len(), 2);
+}
+
+/// Whoever waits for what a full disk keeps from being applied is sent on when another takes the lead.
+#[test]
+fn a_lost_leadership_answers_what_a_full_disk_holds_back() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    let chosen = sole.command(1, &acquire(session, 1));
+    sole.finish();
+    sole.give(Input::FilesBlocked(true));
+    sole.sync();
+    let query = Query::LockStatus {
+        lock: "l".to_owned(),
+    };
+    let (stale, bytes) = (false, Bytes::from(query.encode()));
+    let read = sole.ask(1, RequestBody::Query { stale, bytes });
+    sole.sync();
+    assert_eq!(sole.answers(), []);
+    sole.give(Input::Admin(Admin::StepDown));
+    let answers = sole.answers();
+    assert!(
+        matches!(
+            answers[..],
+            [
+                (first, ResponseBody::Unknown { .. }),
+                (second, ResponseBody::NotLeader { .. })
+            ] if (first, second) == (chosen, read)
+        ),
+        "{answers:?}"
+    );
+    assert_eq!(sole.engine.requests.open(ConnId(1)), (0, 0));
+    assert_eq!(sole.engine.requests.in_flight(), 0);
+}
+
+/// The same on the lock that guards `file_0`.
+fn on_default(mut command: Command) -> Command {
+    if let Command::Session { op, .. } = &mut command
+        && let Op::Acquire { lock, .. } | Op::Append { lock, .. } | Op::Release { lock, .. } = op
+    {
+        *lock = "default".to_owned();
+    }
+    command
+}
+
+/// Appends are taken while the disk has room for all of them and for the reserve. The release then finds the room.
+#[test]
+fn appends_leave_the_reserve_and_room_for_each_other() {
+    const FREE: u64 = 40 << 20;
+    let mut sole = Sole::new(options());
+    let (session, other) = (sole.open(1), sole.open(2));
+    sole.command(1, &on_default(acquire(session, 100)));
+    sole.sync();
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
+    sole.give(Input::DiskFree(Some(FREE)));
+    let mut taken = 0;
+    let refusal = loop {
+        assert!(taken < FREE >> 20, "never refused");
+        let data = append(session, 1 + taken, token, 1 << 20);
+        sole.command(1, &on_default(data));
+        sole.sync();
+        match sole.answers().pop() {
+            Some((_, ResponseBody::Outcome { bytes, .. })) => {
+                let outcome = Outcome::decode(&bytes).expect("an outcome");
+                assert!(matches!(outcome, Outcome::Appended { .. }), "{outcome:?}");
+                taken += 1;
+            }
+            Some((_, ResponseBody::Unavailable { reason, retry_ms })) if retry_ms > 0 => {
+                break reason;
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(taken >= 3 && refusal.contains("disk"), "{taken}, {refusal}");
+    let (state, _) = sole.engine.machine().weight();
+    let promised = sole.engine.machine().pending_bytes() + 2 * (4 << 20) + 2 * state;
+    assert!(promised <= FREE, "{promised} bytes of {FREE} are promised");
+
+    // The log has taken its part meanwhile.
+    sole.give(Input::DiskFree(Some(FREE - (taken << 20))));
+    assert!(sole.engine.refuses_work().is_some() && sole.engine.not_ready().is_some());
+    sole.command(2, &acquire(other, 1));
+    let [(_, ResponseBody::Unavailable { .. })] = sole.answers()[..] else {
+        panic!("refused")
+    };
+    sole.command(1, &keep_alive(session));
+    let mut released = on_default(release(session, 200, token));
+    if let Command::Session {
+        op: Op::Release { count, .. },
+        ..
+    } = &mut released
+    {
+        *count = taken as u32;
+    }
+    sole.command(1, &released);
+    sole.sync();
+    let effects = sole.out.effects.iter();
+    let written: usize = effects
+        .filter_map(|effect| match effect {
+            Effect::File(FileOp::Write { data, .. }) => Some(data.len()),
+            _ => None,
+        })
+        .sum();
+    assert_eq!(written as u64, taken << 20);
+    assert_eq!(
+        sole.outcomes().len(),
+        2,
+        "the release and the keep-alive are done"
+    );
+    sole.give(Input::DiskFree(Some(1 << 30)));
+    assert_eq!(sole.engine.refuses_work(), None);
+    sole.command(2, &acquire(other, 1));
+    sole.sync();
+    assert_eq!(sole.outcomes().len(), 1);
 }
 
 /// At the first multiple after the log has grown; the bytes read back, and a part of them does not.

@@ -30,6 +30,9 @@ impl Reactor {
         self.wal.submit(&mut self.out.wal, true)?;
         self.start_jobs()?;
         self.tell();
+        if self.pace.role != Role::Leader {
+            self.effects.let_go_of_answers(&self.clients);
+        }
         match self.out.fatal.take() {
             Some(why) => Err(Failure::new(Exit::Damaged, why)),
             None => Ok(()),

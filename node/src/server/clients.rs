@@ -9,7 +9,7 @@
 //! the reactor takes requests, one that says nothing for minutes is let go, and what is no frame ends
 //! that one connection.
 //!
-//! What waits to be read is bounded for all clients together: once it exceeds [`QUEUED_BYTES_MAX`], a
+//! What waits to be read is bounded for all clients together: once it exceeds [`Bounds::all`], a
 //! client with more than an equal share of that is cut off at its next answer. So it never exceeds
 //! twice that bound and one answer a client, however many there are.
 
@@ -35,11 +35,19 @@ use crate::server::throttle::Throttle;
 
 /// A caller greets within this time or is gone.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Answers that may wait for one client to read them.
-const QUEUE_BYTES: usize = 64 << 20;
-/// Answers that may wait for all clients together. Above it no more file data is read for anybody, and
-/// those who read least are cut off.
-pub(crate) const QUEUED_BYTES_MAX: usize = 256 << 20;
+/// Bytes of answers that may wait to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// For one client.
+    each: usize,
+    /// For all clients together. Above it no more file data is read for anybody, and those who read least are cut off.
+    all: usize,
+}
+
+const BOUNDS: Bounds = Bounds {
+    each: 64 << 20,
+    all: 256 << 20,
+};
 /// After a failed accept, as out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -47,6 +55,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Clients {
     greeting: Hello,
+    bounds: Bounds,
     connections_max: usize,
     /// A connection without a frame for so long is ended.
     idle_max: Duration,
@@ -67,12 +76,23 @@ pub(crate) struct Clients {
 impl Clients {
     /// No connections yet. `cluster`, `node` and `label` are what callers are greeted with.
     pub(crate) fn new(
+        greeting: (u128, u16, String),
+        limits: (usize, Duration),
+        inbox: Arc<Inbox>,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Clients> {
+        Clients::with_bounds(BOUNDS, greeting, limits, inbox, metrics)
+    }
+
+    fn with_bounds(
+        bounds: Bounds,
         (cluster, node, label): (u128, u16, String),
         (connections_max, idle_max): (usize, Duration),
         inbox: Arc<Inbox>,
         metrics: Arc<Metrics>,
     ) -> Rc<Clients> {
         Rc::new(Clients {
+            bounds,
             greeting: Hello::new(cluster, HelloRole::Server { node, label }),
             connections_max,
             idle_max,
@@ -118,7 +138,7 @@ impl Clients {
         let Some(sender) = open.get(&conn) else {
             return;
         };
-        if self.overfull() && sender.queued_bytes() > QUEUED_BYTES_MAX / open.len() {
+        if self.overfull() && sender.queued_bytes() > self.bounds.all / open.len() {
             sender.abort();
             self.ended(
                 &format!("connection {}", conn.0),
@@ -153,7 +173,7 @@ impl Clients {
 
     /// Whether clients leave so much unread that no file data should be added.
     pub(crate) fn overfull(&self) -> bool {
-        self.queued_bytes() > QUEUED_BYTES_MAX
+        self.queued_bytes() > self.bounds.all
     }
 
     /// Bytes of answers that are not written yet.
@@ -177,7 +197,7 @@ impl Clients {
     async fn attend(self: Rc<Clients>, stream: TcpStream, from: String) {
         let options = connection::Options {
             handshake: HANDSHAKE,
-            queue_bytes: QUEUE_BYTES,
+            queue_bytes: self.bounds.each,
             queued: self.queued.clone(),
         };
         let answer = |hello: &Hello| match hello.role {
@@ -285,5 +305,108 @@ fn handshake_reason(error: &ConnectError) -> &'static str {
         ConnectError::Mismatch(_) | ConnectError::Refused(_) => "mismatch",
         ConnectError::Closed(Closed::Fault(_)) | ConnectError::Decode(_) => "garbage",
         ConnectError::Dial(_) | ConnectError::Closed(_) => "broken",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::ResponseBody;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    const SILENT: usize = 12;
+    const ANSWER_BYTES: usize = 256 << 10;
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn answer(id: u64) -> Response {
+        let bytes = Bytes::from(vec![7; ANSWER_BYTES]);
+        Response {
+            id,
+            body: ResponseBody::Answer { slot: 1, bytes },
+        }
+    }
+
+    async fn dial(at: std::net::SocketAddr) -> Greeted {
+        let hello = Hello::new(0, HelloRole::Client { name: "t".into() });
+        connection::dial(at, &hello, &connection::Options::default())
+            .await
+            .expect("greeted")
+    }
+
+    /// Clients that read nothing fill what the system buffers for them, then their share. The memory for all stays
+    /// within twice the bound and an answer for each, they are cut off, and one that reads misses nothing.
+    #[tokio::test]
+    async fn silent_readers_are_cut_off_and_cost_a_bounded_amount() {
+        let bounds = Bounds {
+            each: 16 << 20,
+            all: 4 << 20,
+        };
+        let clients = Clients::with_bounds(
+            bounds,
+            (1, 1, "x".into()),
+            (100, PATIENCE),
+            Arc::default(),
+            Arc::new(Metrics::new()),
+        );
+        LocalSet::new()
+            .run_until(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                let at = listener.local_addr().expect("an address");
+                let acceptor = spawn_local(clients.clone().accept(listener));
+                let mut reader = dial(at).await;
+                let mut silent = Vec::new();
+                for _ in 0..SILENT {
+                    silent.push(dial(at).await);
+                }
+                let reading = spawn_local(async move {
+                    let mut next = 1;
+                    while let Ok(body) = reader.receiver.next().await {
+                        let response = Response::decode(body).expect("an answer");
+                        assert_eq!(response.id, next, "none is missing");
+                        next += 1;
+                    }
+                    next - 1
+                });
+                let waited = Instant::now();
+                while clients.count() <= SILENT as u64 {
+                    assert!(waited.elapsed() < PATIENCE, "not all are connected");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+
+                // The reader came first.
+                let mut sent = 0;
+                let worst = 2 * bounds.all + (SILENT + 1) * (ANSWER_BYTES + 1024);
+                while clients.count() > 1 {
+                    assert!(waited.elapsed() < PATIENCE, "silent ones are still there");
+                    sent += 1;
+                    for conn in 1..=1 + SILENT as u64 {
+                        clients.reply(ConnId(conn), &answer(sent));
+                    }
+                    clients.flush();
+                    assert!(
+                        clients.queued_bytes() <= worst,
+                        "{}",
+                        clients.queued_bytes()
+                    );
+                    // The reader keeps up before more is sent.
+                    let queued = || {
+                        clients
+                            .open
+                            .borrow()
+                            .get(&ConnId(1))
+                            .map(FrameSender::queued_bytes)
+                    };
+                    while queued().is_some_and(|bytes| bytes > 0) {
+                        assert!(waited.elapsed() < PATIENCE, "the reader is held up");
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                clients.close();
+                assert_eq!(reading.await.expect("no panic"), sent);
+                drop(silent);
+                acceptor.abort();
+            })
+            .await;
     }
 }

@@ -92,6 +92,34 @@ impl Effects {
         self.waiting.len()
     }
 
+    /// Bytes that file operations which wait will take of the disk.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let bytes = self.waiting.iter().map(|effect| match effect {
+            Effect::File(FileOp::Write { data, .. }) => data.len() as u64,
+            _ => 0,
+        });
+        bytes.sum()
+    }
+
+    /// Another replica leads while operations wait here for space, perhaps for hours: the answers behind them are not
+    /// waited for. The leader remembers what every command came to, so the clients are sent there.
+    pub(crate) fn let_go_of_answers(&mut self, clients: &Clients) {
+        if !self.full {
+            return;
+        }
+        self.waiting.retain(|effect| match effect {
+            Effect::File(_) => true,
+            Effect::Reply { conn, response } => {
+                clients.reply(*conn, &ask_the_leader(response));
+                false
+            }
+            Effect::ReadFile(read) => {
+                clients.reply(read.origin.conn, &no_space(read.origin.request));
+                false
+            }
+        });
+    }
+
     /// Whether the disk was full at the last try, or so much waits that no more should be applied.
     pub(crate) fn is_blocked(&self) -> bool {
         self.full || self.waiting.len() >= WAITING_MAX
@@ -373,6 +401,22 @@ fn is_read(response: &net::Response) -> bool {
     matches!(response.body, net::ResponseBody::Answer { .. })
 }
 
+/// What is said in place of an answer that waits behind a write, once another replica leads.
+fn ask_the_leader(response: &net::Response) -> net::Response {
+    use net::ResponseBody::{Answer, Outcome, Unknown};
+    match &response.body {
+        Outcome { .. } => net::Response {
+            id: response.id,
+            body: Unknown {
+                reason: "the data files' disk is full here, and another replica leads; ask again"
+                    .to_owned(),
+            },
+        },
+        Answer { .. } => no_space(response.id),
+        _ => response.clone(),
+    }
+}
+
 /// What a read is told while applying waits for space and too many others wait already.
 fn no_space(id: u64) -> net::Response {
     net::Response {
@@ -572,6 +616,14 @@ mod tests {
             .run(&mut vec![refusal], &clients)
             .expect("still no failure");
         assert_eq!(effects.waiting(), 3, "a refusal waits for nothing");
+
+        effects.let_go_of_answers(&clients);
+        assert_eq!(
+            effects.waiting(),
+            1,
+            "once another leads, only the write waits"
+        );
+        assert_eq!(effects.waiting_bytes(), 1 << 20);
 
         disk.limit_room(None);
         effects.retry(&clients).expect("room again");

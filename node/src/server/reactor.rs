@@ -288,6 +288,10 @@ impl Reactor {
             tracing::warn!(low, "space for the log");
             self.engine.handle(now, Input::DiskLow(low), &mut self.out);
         }
+        let free = self.snapshots.free_bytes();
+        let free = free.map(|free| free.saturating_sub(self.effects.waiting_bytes()));
+        self.engine
+            .handle(now, Input::DiskFree(free), &mut self.out);
         for peer in self.standing.others() {
             let acked = self.engine.core().hello(NodeId(peer)).acked;
             self.peers.note_acked(peer, acked);

@@ -50,6 +50,11 @@ impl Snapshots {
         tokio::task::spawn_blocking(move || this.make(job, files, &log));
     }
 
+    /// Bytes free on the disk, from what the system keeps in memory; `None` if it does not tell.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes().ok().flatten()
+    }
+
     fn make(self, job: SnapshotJob, files: SyncSet, log: &Log) {
         if let Err(error) = files.run() {
             if error.is_no_space() {

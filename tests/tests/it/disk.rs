@@ -2,7 +2,7 @@
 //! A failed sync and a power cut are for the in-memory disk of the simulator and of `wal`'s tests.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -102,13 +102,7 @@ fn section(client: &Client, line: &str) {
 
 /// The newest segment that holds anything, and its last byte that is not zero.
 fn last_byte(folder: &Path) -> (PathBuf, u64) {
-    let entries = std::fs::read_dir(folder).expect("the log's folder can be listed");
-    let mut segments: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("a folder entry can be read").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
-        .collect();
-    segments.sort();
-    segments
+    segments(folder)
         .into_iter()
         .rev()
         .find_map(|path| {
@@ -159,29 +153,40 @@ fn a_full_disk_that_is_freed_again_loses_nothing() {
     section(&client, "before");
     cluster.wait_equal();
 
+    client.acquire();
+    client.append("file_0", &("x".repeat(80_000) + "\n"));
     disk.fill();
-    let acquired = client.ask(json!({"op": "acquire", "lock": "default", "timeout_ms": 3_000}));
-    if acquired.is_done() {
-        // In what is left of the log's segment this may well go on.
-        let line = "x".repeat(8_000) + "\n";
-        client.ask(append("file_0", &line));
-        let mut released = release();
-        released["timeout_ms"] = json!(60_000);
-        let asked = client.send(beside(released));
-        let blocked = |cluster: &Cluster| {
-            let waits = |status: &Value| status["effects_waiting"].as_u64() > Some(0);
-            cluster.statuses().values().any(waits)
-        };
-        wait_for(
-            "the release to be answered, or to wait for room",
-            LIMIT,
-            || client.is_answered(&asked) || blocked(&cluster),
-        );
-        disk.free();
-        client.wait_within(&asked, Duration::from_secs(60));
-    } else {
-        disk.free();
+    let mut released = release();
+    released["timeout_ms"] = json!(60_000);
+    let asked = client.send(beside(released));
+    let blocked = |cluster: &Cluster| {
+        let waits = |status: &Value| status["effects_waiting"].as_u64() > Some(0);
+        cluster.statuses().values().any(waits)
+    };
+    wait_for(
+        "the release to be answered, or to wait for room",
+        LIMIT,
+        || client.is_answered(&asked) || blocked(&cluster),
+    );
+    wait_for("new work to be refused", LIMIT, || {
+        let statuses = cluster.statuses();
+        statuses.len() == 3
+            && statuses
+                .values()
+                .all(|status| !status["refuses_work"].is_null())
+    });
+    let other = cluster.client("C2");
+    let asked_in_vain =
+        other.send(json!({"op": "acquire", "lock": "default", "timeout_ms": 2_000}));
+    let refused = other.wait(&asked_in_vain);
+    let why = refused.0["message"].as_str().unwrap_or_default();
+    assert!(!refused.is_done() && why.contains("disk"), "{}", refused.0);
+    if refused.code() == "unknown" {
+        // Its last attempt was under way when its time was up. Given up, so that it does not hold the lock later.
+        let _ = other.cancel(&asked_in_vain);
     }
+    disk.free();
+    client.wait_within(&asked, Duration::from_secs(60));
     for id in cluster.ids() {
         if let Some(status) = cluster.process(id).exited() {
             let log = cluster.process(id).stderr();
@@ -195,7 +200,6 @@ fn a_full_disk_that_is_freed_again_loses_nothing() {
     }
     cluster.start_all();
     cluster.leader();
-    let other = cluster.client("C2");
     if client.ask(json!({"op": "abort", "lock": "default"})).code() == "unknown" {
         drop(client);
     }
@@ -221,18 +225,16 @@ fn a_leader_with_a_full_disk_hands_over() {
     };
     assert!(ready(1));
 
-    disk.fill();
-    // The log's segment has room left, the users' files have none.
+    // Each line once: the check at the end knows a section by its lines.
     let line = "x".repeat(100_000);
     client.acquire();
     for number in 0..5 {
-        // Each line once: the check at the end knows a section by its lines.
-        let asked = client.send(append("file_1", &format!("{number} {line}\n")));
-        client
-            .wait_within(&asked, Duration::from_secs(60))
-            .done("the service goes on");
+        client.append("file_1", &format!("{number} {line}\n"));
     }
-    client.release();
+    disk.fill();
+    // The log's segment has room for the release left, the users' files have none for what it writes. Its answer does
+    // not wait there: the next leader gives it.
+    release_at_last(&client);
     wait_for("another to lead", LIMIT, || cluster.leader() != 1);
     wait_for("the full replica to say so", LIMIT, || !ready(1));
     let leader = cluster.leader();
@@ -245,6 +247,208 @@ fn a_leader_with_a_full_disk_hands_over() {
     assert!(ready(1));
     section(&client, "after");
     cluster.check_sections();
+}
+
+/// Without a prepared segment and without room for another one a start cannot go on. It waits and says so.
+#[test]
+fn a_start_on_a_full_disk_waits_for_room() {
+    let Some(disk) = SmallDisk::mount("a_start_on_a_full_disk_waits_for_room", 60) else {
+        return;
+    };
+    let folder = disk.path().join("1");
+    let mut cluster = Plan::new(1).data_of(1, &folder).start();
+    let client = cluster.client("C1");
+    section(&client, "before");
+    let prepared = || {
+        let is_zero = |path: &PathBuf| {
+            std::fs::read(path).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+        };
+        segments(&folder.join("wal")).into_iter().find(is_zero)
+    };
+    // Killed earlier, it would leave a half-made one, whose room the start can use.
+    wait_for("the next segment to be prepared", LIMIT, || {
+        prepared().is_some()
+    });
+    cluster.kill(1);
+    std::fs::remove_file(prepared().expect("it stays")).expect("a file can be removed");
+    disk.fill();
+    cluster.spawn(1);
+    wait_for("the replica to say that it waits", LIMIT, || {
+        let log = cluster.process(1).stderr();
+        log.contains("the start waits until there is room")
+    });
+    disk.free();
+    wait_for("the replica to serve", LIMIT, || {
+        cluster.status(1).is_some()
+    });
+    section(&client, "after");
+    cluster.check_sections();
+}
+
+/// `docs/operations.md` says how much disk a replica takes. Neither load nor restarts nor kills take more.
+#[test]
+fn the_data_folder_stays_within_the_documented_bound() {
+    const TRIGGER: u64 = 1 << 20;
+    const GRACE: u64 = 1 << 20;
+    const SEGMENT: u64 = 4 << 20;
+    const SECTION: u64 = 400_000;
+    const ROUNDS: u64 = 12;
+    let mut cluster = Plan::new(1).flag("--snapshot-after", "1MiB").start();
+    let client = cluster.client("C1");
+    let data = cluster.data(1).to_owned();
+    let mut written = 0;
+    for round in 0..ROUNDS {
+        let sections = [0, 1, 8][round as usize % 3];
+        for number in 0..sections {
+            let filler = "x".repeat(SECTION as usize);
+            section(&client, &format!("{round} {number} {filler}"));
+        }
+        written += sections * (SECTION + BLOCK);
+        let bound = |written: u64| {
+            let snapshot = lengths(&data.join("snapshots")).max().unwrap_or(0);
+            written + 3 * snapshot + 2 * (TRIGGER + GRACE) + SEGMENT + 2 * SEGMENT
+        };
+        // At worst all sections of a round come while one snapshot is written, and again while the other is.
+        let meanwhile = 2 * sections * (SECTION + 4 * BLOCK);
+        let taken = bytes_on_disk(&data);
+        let most = bound(written) + meanwhile;
+        assert!(
+            taken <= most,
+            "round {round}: {taken} bytes on disk, of {most}"
+        );
+        if round % 2 == 0 {
+            cluster.kill(1);
+        } else {
+            cluster.stop(1);
+        }
+        cluster.start_replica(1);
+        section(&client, &format!("round {round}"));
+        written += BLOCK;
+        wait_for(
+            "the data folder to be as small as documented",
+            LIMIT,
+            || bytes_on_disk(&data) <= bound(written),
+        );
+    }
+    cluster.check_sections();
+}
+
+/// The cluster's own work fills the disks of all replicas. New work is refused by an answer that says why; whoever holds
+/// a lock keeps it, and what was taken is applied. With more space the service goes on by itself.
+#[test]
+fn full_disks_everywhere_take_no_new_work_and_apply_what_was_taken() {
+    const DISK_MEGABYTES: u32 = 64;
+    const LEFT: u64 = 28 << 20;
+    const PIECE: usize = 500_000;
+    let name = "full_disks_everywhere_take_no_new_work_and_apply_what_was_taken";
+    let disks: Vec<SmallDisk> = (0..3)
+        .map_while(|_| SmallDisk::mount(name, DISK_MEGABYTES))
+        .collect();
+    if disks.len() < 3 {
+        return;
+    }
+    let plan = (1..).zip(&disks).fold(
+        Plan::new(3).flag("--snapshot-after", "1MiB"),
+        |plan, (id, disk)| plan.data_of(id, &disk.path().join("data")),
+    );
+    let mut cluster = plan.start();
+    let (client, holder) = (cluster.client("C1"), cluster.client("C2"));
+    section(&client, "before");
+    let made = cluster.holdfast().args(["file", "create", "kept"]).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    holder.done(json!({"op": "acquire", "lock": "kept", "lease_ms": 3_000}));
+    disks.iter().for_each(|disk| disk.fill_but(LEFT));
+
+    // A refused append leaves it to its section to make room for the next one; a refused acquire is the end.
+    let (mut pieces, mut refusal) = (0, None);
+    for _ in 0..40 {
+        let asked = json!({"op": "acquire", "lock": "default", "timeout_ms": 3_000});
+        let acquired = client.ask(asked);
+        if !acquired.is_done() {
+            refusal = Some(acquired);
+            break;
+        }
+        for _ in 0..6 {
+            let mut piece = append("file_1", &format!("{pieces} {}\n", "x".repeat(PIECE)));
+            piece["timeout_ms"] = json!(2_000);
+            pieces += 1;
+            if !client.ask(piece).is_done() {
+                break;
+            }
+        }
+        release_at_last(&client);
+    }
+    let refusal = refusal.expect("the disks are full at last");
+    assert!(pieces > 4, "{pieces} pieces of {PIECE} bytes were taken");
+    assert_eq!(refusal.code(), "unavailable", "{}", refusal.0);
+    assert!(
+        refusal.0["message"]
+            .as_str()
+            .is_some_and(|why| why.contains("disk")),
+        "{}",
+        refusal.0
+    );
+    for id in cluster.ids() {
+        let log = cluster.process(id).stderr();
+        assert!(
+            !log.contains("no space for the data files"),
+            "the reserve is kept\n{log}"
+        );
+    }
+    let leader = cluster.leader();
+    let (code, why) = get(cluster.http_address(leader), "/readyz").expect("a page");
+    assert!(code == 503 && why.contains("disk"), "{code} {why}");
+
+    disks.iter().for_each(SmallDisk::free);
+    holder.done(json!({"op": "append", "lock": "kept", "file": "kept", "data": "still held\n"}));
+    holder.done(json!({"op": "release", "lock": "kept"}));
+    wait_for("every replica to be ready", LIMIT, || {
+        let ready =
+            |id: &u16| get(cluster.http_address(*id), "/readyz").is_ok_and(|(code, _)| code == 200);
+        cluster.ids().iter().all(ready)
+    });
+    section(&client, "after");
+    cluster.check_sections();
+}
+
+/// Releases, however long that takes.
+fn release_at_last(client: &Client) {
+    let mut released = release();
+    released["timeout_ms"] = json!(60_000);
+    let asked = client.send(released);
+    client
+        .wait_within(&asked, Duration::from_secs(60))
+        .done("a release is always applied");
+}
+
+fn lengths(folder: &Path) -> impl Iterator<Item = u64> {
+    let entries = std::fs::read_dir(folder).expect("a folder can be listed");
+    entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+}
+
+/// What the files of a folder take on the disk, holes left out. Files may come and go meanwhile.
+fn bytes_on_disk(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).expect("a folder can be listed");
+    let bytes = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let found = entry.metadata().ok()?;
+        Some(if found.is_dir() {
+            bytes_on_disk(&entry.path())
+        } else {
+            found.blocks() * 512
+        })
+    });
+    bytes.sum()
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the log's folder can be listed");
+    let mut segments: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a folder entry can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
+        .collect();
+    segments.sort();
+    segments
 }
 
 /// A write that fails: the process says so and ends with 6, the others go on, and once the disk is

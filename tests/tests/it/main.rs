@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod coursework;
+mod damage_trials;
 mod disk;
 mod leadership;
 mod leases;

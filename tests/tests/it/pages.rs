@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::harness::binaries::command;
 use tests::harness::patience::wait_for;
-use tests::harness::{Cluster, http};
+use tests::harness::{Cluster, Plan, http};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -61,6 +61,44 @@ fn every_replica_has_its_pages() {
     let get = |path: &str| http::get(cluster.http_address(alone), path).expect("a page");
     wait_for("unreadiness", LIMIT, || get("/readyz").0 == 503);
     assert_eq!(get("/livez").0, 200);
+}
+
+/// The others have cut their logs above what a replica holds, so that it stays behind. It is not ready, and it counts its
+/// lag from what the leader has.
+#[test]
+fn a_replica_that_stays_behind_is_not_ready_and_tells_its_lag() {
+    let mut cluster = Plan::new(3)
+        .flag("--snapshot-after", "1MiB")
+        .flag("--keep-log", "6MiB")
+        .start();
+    let client = cluster.client("C1");
+    client.section(&[("file_0", "A\n")]);
+    cluster.wait_equal();
+    let behind = cluster.follower();
+    cluster.kill(behind);
+    for number in 0..16 {
+        client.section(&[("file_0", &format!("{number} {}\n", "x".repeat(1_000_000)))]);
+    }
+    cluster.start_replica(behind);
+    let number = |id: u16, field: &str| {
+        let status = cluster.status(id).expect("a status");
+        status[field].as_u64().expect("a number")
+    };
+    wait_for("the replica to know that it is behind", LIMIT, || {
+        let page = http::get(cluster.http_address(behind), "/readyz");
+        page.is_ok_and(|(code, text)| code == 503 && text.contains("slots behind the leader"))
+    });
+    let leader = cluster.leader();
+    wait_for("its true lag", LIMIT, || {
+        let (lag, applied) = (number(behind, "lag"), number(behind, "applied"));
+        lag > 30 && applied + lag == number(leader, "chosen")
+    });
+    assert_eq!(
+        http::get(cluster.http_address(leader), "/readyz")
+            .expect("a page")
+            .0,
+        200
+    );
 }
 
 #[test]

@@ -53,6 +53,17 @@ impl SmallDisk {
         }
     }
 
+    /// Fills it, but for so many bytes.
+    pub(crate) fn fill_but(&self, bytes: u64) {
+        self.fill();
+        let filler = std::fs::File::options().write(true).open(self.filler());
+        let filler = filler.expect("it was filled");
+        let length = filler.metadata().expect("a file").len();
+        filler
+            .set_len(length.saturating_sub(bytes))
+            .expect("a filler can shrink");
+    }
+
     /// Frees what [`SmallDisk::fill`] took.
     pub(crate) fn free(&self) {
         std::fs::remove_file(self.filler()).expect("it was filled");

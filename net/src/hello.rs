@@ -56,8 +56,10 @@ pub struct PeerHello {
     pub disk: u64,
     /// Counts its starts on that disk.
     pub incarnation: u64,
-    /// The highest slot that the listener ever acknowledged to the speaker; 0 = none or unknown.
-    pub acked: u64,
+    /// A random number drawn at this start: two processes on copies of one folder differ in it.
+    pub start: u64,
+    /// What the speaker remembers of every replica's disk, encoded; empty = not born yet.
+    pub witness: Bytes,
     /// The ids of all replicas as the speaker's configuration lists them, its own too.
     pub members: Vec<u16>,
     /// The cluster's name as configured.

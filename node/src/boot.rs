@@ -17,7 +17,9 @@ mod refusal;
 mod replay;
 
 use paxos::birth::BirthRecord;
-use paxos::{Ballot, ClusterId, DiskId, Identity, MonoTime, NodeId, Recovered, Slot};
+use paxos::{
+    Ballot, ClusterId, DiskId, Identity, Life, Memories, MonoTime, NodeId, Recovered, Slot,
+};
 use statemachine::Settings;
 use wal::storage::SharedDisk;
 use wal::{Environment, Folder, Recovery, Writer};
@@ -42,6 +44,8 @@ pub struct BootConfig {
     pub grace_ms: u64,
     /// Seeds the election timeouts.
     pub seed: u64,
+    /// A random number for this start. Two processes on copies of one folder must not have the same.
+    pub start: u64,
     /// Bytes of chosen entries that the core keeps in memory for peers that are a little behind.
     pub chosen_tail_bytes: usize,
     /// Bytes that a leader keeps unacknowledged towards one peer.
@@ -74,6 +78,7 @@ impl BootConfig {
             election_us,
             grace_ms: paxos::config::default_grace_ms(election_us),
             seed: u64::from(node.0),
+            start: 0,
             chosen_tail_bytes: 8 << 20,
             peer_window_bytes: 8 << 20,
             prefer_lowest_id: false,
@@ -172,6 +177,7 @@ pub fn boot(
     now: MonoTime,
 ) -> Result<Booted, Refusal> {
     let (identity, birth) = identity_of(&folder)?;
+    let memories = memories_of(&folder)?;
     let (mut writer, recovery) = folder.open_log(config.log.clone())?;
     check_outcome(&recovery)?;
     let mut files = FileStore::open(disk.clone())?;
@@ -212,6 +218,7 @@ pub fn boot(
         accepted: above.entries,
         applied: chosen,
         chosen_marks: above.chosen_marks,
+        memories,
     };
     let newest = recovery
         .snapshots
@@ -256,7 +263,10 @@ fn engine_options(
         chosen_tail_bytes: config.chosen_tail_bytes,
         peer_window_bytes: config.peer_window_bytes,
         prefer_lowest_id: config.prefer_lowest_id,
-        incarnation,
+        life: Life {
+            incarnation,
+            start: config.start,
+        },
         ..paxos::Config::new(identity, birth.membership())
     };
     EngineOptions {
@@ -283,6 +293,20 @@ fn identity_of(folder: &Folder) -> Result<(Identity, BirthRecord), Refusal> {
         disk: DiskId(meta.disk),
     };
     Ok((identity, birth))
+}
+
+/// What the superblock keeps of the members. A disk that was found to be an old copy is not started again:
+/// the peers that know may be away this time.
+fn memories_of(folder: &Folder) -> Result<Memories, Refusal> {
+    let memories = Memories::decode(folder.meta().peers.clone()).map_err(|error| {
+        Refusal::damaged(format!(
+            "what the superblock keeps of the other replicas does not decode: {error}"
+        ))
+    })?;
+    match &memories.condemned {
+        None => Ok(memories),
+        Some(condemned) => Err(Refusal::damaged(condemned.to_string())),
+    }
 }
 
 /// Damage is never guessed away: what cannot be proven to be a torn tail stops the start.

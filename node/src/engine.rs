@@ -201,6 +201,9 @@ impl Engine {
                 self.tell_condition(now, out);
             }
             Input::DiskFree(bytes) => self.on_disk_free(now, bytes, out),
+            Input::Remembered { number } => {
+                self.step(now, paxos::Input::Remembered { number }, out);
+            }
             Input::Admin(admin) => self.step(now, paxos::Input::Admin(admin), out),
             Input::ShuttingDown => self.on_shutting_down(now, out),
         }
@@ -333,6 +336,13 @@ impl Engine {
         }
         out.wal.append(&mut self.outbox.wal);
         out.sends.append(&mut self.outbox.sends);
+        // The newer one holds all that the older one did.
+        out.remember = self.outbox.remember.take().or(out.remember.take());
+        out.remember_later = self
+            .outbox
+            .remember_later
+            .take()
+            .or(out.remember_later.take());
         out.load_log.append(&mut self.outbox.load_log);
         out.notes.append(&mut self.notes);
         out.notes

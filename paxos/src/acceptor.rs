@@ -77,6 +77,7 @@ impl Core {
             start,
             held: self.held_from(start, &prepare),
             faulty: Vec::new(),
+            witness: self.witness(),
         };
         self.send(to, Message::Promise(promise), out);
     }

@@ -13,16 +13,19 @@
 //! history any more, and an entry stamped a moment ago would be followed by one far ahead of it.
 
 use crate::ballot::Ballot;
+use crate::chain::Chain;
 use crate::entry::{Entry, EntryKind};
-use crate::ident::MonoTime;
+use crate::ident::{MonoTime, Slot};
 
-/// Cluster time as a fold over the chosen entries, in slot order.
+/// What agreement itself derives from the chosen entries, in slot order: cluster time, and the chain hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterClock {
     /// Milliseconds since the cluster's birth in which somebody led.
     pub time_ms: u64,
     /// Birth ballot of the last `LeaderStart` that counted.
     pub leader: Ballot,
+    /// Hash over every slot and value so far.
+    pub chain: Chain,
 }
 
 /// What one entry did to cluster time.
@@ -37,7 +40,14 @@ pub struct Moved {
 
 impl ClusterClock {
     /// Folds in the next chosen entry.
-    pub fn observe(&mut self, entry: &Entry) -> Moved {
+    pub fn observe(&mut self, slot: Slot, entry: &Entry) -> Moved {
+        let begins = entry.kind() == EntryKind::LeaderStart && LeaderStart::decode(entry).chained;
+        self.chain = self.chain.after(slot, entry, begins);
+        self.move_time(entry)
+    }
+
+    /// Moves time alone, for a look ahead.
+    pub(crate) fn move_time(&mut self, entry: &Entry) -> Moved {
         let counts = match entry.kind() {
             EntryKind::LeaderStart => {
                 entry.birth() > self.leader && LeaderStart::decode(entry).after == self.leader
@@ -55,22 +65,25 @@ impl ClusterClock {
     }
 }
 
-/// What a `LeaderStart` says: its payload, two little-endian words.
+/// What a `LeaderStart` says: its payload, three little-endian words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderStart {
     /// How long sessions and leases last from its time on at the least, in milliseconds.
     pub grace_ms: u64,
     /// Birth ballot of the last `LeaderStart` that counts in the log taken over.
     pub after: Ballot,
+    /// The chain hash begins here, unless it has begun already. False in logs of version 0.1.0's first build.
+    pub chained: bool,
 }
 
 impl LeaderStart {
     /// The payload.
     #[must_use]
-    pub fn encode(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    pub fn encode(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
         bytes[..8].copy_from_slice(&self.grace_ms.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.after.raw().to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.after.raw().to_le_bytes());
+        bytes[16] = u8::from(self.chained);
         bytes
     }
 
@@ -85,6 +98,7 @@ impl LeaderStart {
         LeaderStart {
             grace_ms: word(0),
             after: Ballot::from_raw(word(8)),
+            chained: word(16) & 1 != 0,
         }
     }
 }
@@ -134,7 +148,11 @@ mod tests {
     }
 
     fn start(birth: Ballot, after: Ballot, stamp_ms: u64) -> Entry {
-        let said = LeaderStart { grace_ms: 0, after };
+        let said = LeaderStart {
+            grace_ms: 0,
+            after,
+            chained: false,
+        };
         Entry::new(EntryKind::LeaderStart, birth, stamp_ms, 0, &said.encode())
     }
 
@@ -147,10 +165,10 @@ mod tests {
             Ballot::new(3, NodeId(2)),
         );
         let mut clock = ClusterClock::default();
-        clock.observe(&start(z, Ballot::ZERO, 1_000));
-        clock.observe(&start(a, z, 1_000));
-        clock.observe(&entry(EntryKind::App, a, 1_500));
-        let slept = clock.observe(&entry(EntryKind::App, z, 61_000));
+        clock.observe(Slot(1), &start(z, Ballot::ZERO, 1_000));
+        clock.observe(Slot(1), &start(a, z, 1_000));
+        clock.observe(Slot(1), &entry(EntryKind::App, a, 1_500));
+        let slept = clock.observe(Slot(1), &entry(EntryKind::App, z, 61_000));
         assert_eq!(
             slept,
             Moved {
@@ -158,7 +176,7 @@ mod tests {
                 counts: false
             }
         );
-        let late = clock.observe(&start(z, a, 61_000));
+        let late = clock.observe(Slot(1), &start(z, a, 61_000));
         assert_eq!(
             late,
             Moved {
@@ -166,7 +184,7 @@ mod tests {
                 counts: false
             }
         );
-        let next = clock.observe(&start(b, a, 1_500));
+        let next = clock.observe(Slot(1), &start(b, a, 1_500));
         assert_eq!(
             next,
             Moved {
@@ -187,13 +205,13 @@ mod tests {
             Ballot::new(3, NodeId(3)),
         );
         let mut clock = ClusterClock::default();
-        clock.observe(&start(z, Ballot::ZERO, 100));
-        clock.observe(&start(a, z, 166));
-        clock.observe(&entry(EntryKind::App, b, 642));
+        clock.observe(Slot(1), &start(z, Ballot::ZERO, 100));
+        clock.observe(Slot(1), &start(a, z, 166));
+        clock.observe(Slot(1), &entry(EntryKind::App, b, 642));
         let before = clock.clone();
-        let moved = clock.observe(&start(c, b, 642));
+        let moved = clock.observe(Slot(1), &start(c, b, 642));
         assert!(!moved.counts);
-        clock.observe(&entry(EntryKind::App, c, 700));
+        clock.observe(Slot(1), &entry(EntryKind::App, c, 700));
         assert_eq!(clock, before, "C's entries do not count either");
     }
 

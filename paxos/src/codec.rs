@@ -5,9 +5,11 @@
 //!      | tag | fields in the order of the struct ...
 //! ```
 //!
-//! - Integers are little-endian: ballots, slots and rounds 8 bytes, counts and lengths 4.
+//! - Integers are little-endian: ballots, slots, rounds and hashes 8 bytes, counts and lengths 4.
 //! - A list is its count, then its items. An entry is its length, then its bytes.
-//! - A held slot is `ballot: u64, chosen: u8 (0 or 1), entry`; a faulty range three words.
+//! - A held slot is `ballot: u64, flags: u8 (1: chosen, 2: without its entry), entry`; a run or a faulty range is
+//!   three words.
+//! - A testimony is `node: u16`, then incarnation, start, ballot, accepted, last, slot, chain, state slot, state: `u64`.
 //!
 //! Decoding checks every length against what is left before anything is allocated, refuses bytes
 //! left over, and lets the entries share the frame's memory. Checksums and frame lengths are the
@@ -16,10 +18,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::entry::{ENTRY_HEADER_BYTES, Entry};
+use crate::ident::NodeId;
 use crate::input::Condition;
+use crate::memory::{TESTIMONY_BYTES, Testimony, put_testimony, read_testimony};
 use crate::message::{
     Accept, Accepted, ChosenChunk, Faulty, FetchChosen, Heartbeat, HeartbeatAck, Held, Message,
-    Nack, Prepare, Probe, ProbeReply, Promise, Resync, Run, TransferNow, Verdict,
+    Nack, Objection, Prepare, Probe, ProbeReply, Promise, Resync, Run, TransferNow, Verdict,
+    Witness,
 };
 use crate::wire::{Reader, put_count, put_words};
 
@@ -94,6 +99,8 @@ impl Message {
             Message::FetchChosen(_) => 11,
             Message::ChosenChunk(_) => 12,
             Message::TransferNow(_) => 13,
+            Message::Objection(_) => 14,
+            Message::Witness(_) => 15,
         }
     }
 
@@ -136,12 +143,14 @@ impl Message {
             }
             Message::Heartbeat(m) => {
                 put_words(out, [m.ballot.raw(), m.commit.0, m.round, m.needed.0]);
+                put_witness(out, &m.witness);
             }
             Message::HeartbeatAck(m) => {
                 put_words(out, [m.ballot.raw(), m.round, m.upto.0, m.received.0]);
                 put_words(out, [m.chosen.0, m.applied.0, m.wal_age_us, m.recorded.0]);
                 out.put_u64_le(m.sync_us);
                 out.put_u8(u8::from(m.condition.low) | u8::from(m.condition.blocked) << 1);
+                put_testimony(out, &m.own);
             }
             Message::Resync(m) => put_words(out, [m.ballot.raw(), m.next.0]),
             Message::FetchChosen(m) => {
@@ -154,6 +163,13 @@ impl Message {
                 put_words(out, [m.chosen.0, m.first.0]);
             }
             Message::TransferNow(m) => put_words(out, [m.ballot.raw(), m.upto.0]),
+            Message::Objection(m) => {
+                out.put_u8(u8::from(m.is_state));
+                put_words(out, [m.slot.0, m.hash]);
+                put_count(out, m.agreeing.len());
+                m.agreeing.iter().for_each(|node| out.put_u16_le(node.0));
+            }
+            Message::Witness(m) => put_witness(out, &m.witness),
         }
     }
 }
@@ -174,6 +190,14 @@ fn put_promise(out: &mut BytesMut, m: &Promise) {
     put_count(out, m.faulty.len());
     for range in &m.faulty {
         put_words(out, [range.from.0, range.to.0, range.ballot_max.raw()]);
+    }
+    put_witness(out, &m.witness);
+}
+
+fn put_witness(out: &mut BytesMut, witness: &[Testimony]) {
+    put_count(out, witness.len());
+    for testimony in witness {
+        put_testimony(out, testimony);
     }
 }
 
@@ -206,6 +230,7 @@ fn decode_election(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
             start: r.slot()?,
             held: r.list(HELD_BYTES_MIN, decode_held)?,
             faulty: r.list(FAULTY_BYTES, decode_faulty)?,
+            witness: r.list(TESTIMONY_BYTES, read_testimony)?,
         }),
         5 => Message::Nack(Nack {
             refused: r.ballot()?,
@@ -237,6 +262,7 @@ fn decode_replication(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
             commit: r.slot()?,
             round: r.u64()?,
             needed: r.slot()?,
+            witness: r.list(TESTIMONY_BYTES, read_testimony)?,
         }),
         9 => Message::HeartbeatAck(HeartbeatAck {
             ballot: r.ballot()?,
@@ -249,6 +275,7 @@ fn decode_replication(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
             recorded: r.slot()?,
             sync_us: r.u64()?,
             condition: decode_condition(r.u8()?)?,
+            own: read_testimony(r)?,
         }),
         10 => Message::Resync(Resync {
             ballot: r.ballot()?,
@@ -274,8 +301,25 @@ fn decode_rest(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
             ballot: r.ballot()?,
             upto: r.slot()?,
         }),
+        14 => Message::Objection(Objection {
+            is_state: decode_flag(r.u8()?, "is_state")?,
+            slot: r.slot()?,
+            hash: r.u64()?,
+            agreeing: r.list(2, |r| r.u16().map(NodeId))?,
+        }),
+        15 => Message::Witness(Witness {
+            witness: r.list(TESTIMONY_BYTES, read_testimony)?,
+        }),
         _ => return Err(DecodeError::UnknownTag { tag }),
     })
+}
+
+fn decode_flag(byte: u8, what: &'static str) -> Result<bool, DecodeError> {
+    match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        byte => Err(DecodeError::BadValue { what, byte }),
+    }
 }
 
 fn decode_verdict(byte: u8) -> Result<Verdict, DecodeError> {

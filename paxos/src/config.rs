@@ -3,7 +3,8 @@
 use crate::ballot::Ballot;
 use crate::clock::ClusterClock;
 use crate::entry::Entry;
-use crate::ident::{ClusterId, DiskId, NodeId, Slot};
+use crate::ident::{ClusterId, DiskId, Life, NodeId, Slot};
+use crate::memory::Memories;
 
 /// One voter: a replica together with its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,8 +81,8 @@ pub struct Config {
     pub chosen_tail_bytes: usize,
     /// Hand leadership to the lowest live, caught-up id.
     pub prefer_lowest_id: bool,
-    /// Counts the starts of this replica on this disk.
-    pub incarnation: u64,
+    /// This start of this replica on this disk.
+    pub life: Life,
 }
 
 impl Config {
@@ -100,7 +101,7 @@ impl Config {
             peer_window_bytes: 8 << 20,
             chosen_tail_bytes: 8 << 20,
             prefer_lowest_id: false,
-            incarnation: 0,
+            life: Life::default(),
         }
     }
 }
@@ -138,4 +139,6 @@ pub struct Recovered {
     pub applied: Slot,
     /// Slots above `chosen` that the log holds as `Chosen` records, ascending.
     pub chosen_marks: Vec<Slot>,
+    /// What the superblock keeps of the members. A condemned disk must not be started.
+    pub memories: Memories,
 }

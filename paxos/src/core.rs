@@ -13,16 +13,19 @@ use crate::config::{Config, Recovered};
 use crate::durable::{Durable, Waiting};
 use crate::entry::Entry;
 use crate::fitness::Handed;
-use crate::ident::{MonoTime, NodeId, Slot};
+use crate::ident::{Life, MonoTime, NodeId, Slot};
 use crate::input::Condition;
 use crate::kept::Kept;
 use crate::leadership::Leadership;
 use crate::log::Log;
+use crate::memory::{Mark, Memory};
 use crate::message::{Message, Prepare};
 use crate::outbox::{Chosen, Outbox, Role, RoleChange, WalAppend, WalRecord};
 use crate::pace::Pace;
 use crate::prng::Prng;
 use crate::prober::Prober;
+use crate::schism::{Compared, Histories, Kind};
+use crate::witness::Records;
 
 /// What a replica does, with what it needs for it.
 #[derive(Clone, Debug)]
@@ -70,10 +73,20 @@ pub(crate) struct Acquaintance {
     pub(crate) chosen: Slot,
     /// It would know every slot up to here to be chosen if it started anew: so its disk says.
     pub(crate) holds: Slot,
-    /// The highest slot it ever acknowledged to this process.
-    pub(crate) acked: Slot,
     /// How large the pieces are that go to and come from it.
     pub(crate) pace: Pace,
+    /// The start of the process at the other end.
+    pub(crate) life: Life,
+    /// That start is in the superblock and the peer was asked again for what was not counted before.
+    pub(crate) counted: bool,
+    /// Nothing that this process of the peer says counts.
+    pub(crate) refused: bool,
+    /// Where its history is, as it or others last said.
+    pub(crate) mark: Mark,
+    /// How its history compares with the own one.
+    pub(crate) chain: Compared,
+    /// How its state compares with the own one.
+    pub(crate) state: Compared,
 }
 
 /// One replica's part of the agreement.
@@ -105,6 +118,10 @@ pub struct Core {
     pub(crate) needed: Slot,
     /// The other voters.
     pub(crate) peers: BTreeMap<NodeId, Acquaintance>,
+    /// What is remembered of every member's disk.
+    pub(crate) records: Records,
+    /// The own history, to compare with others'.
+    pub(crate) histories: Histories,
     pub(crate) part: Part,
     pub(crate) following: Following,
     /// When a follower without a leader's word starts to probe.
@@ -152,6 +169,7 @@ impl Core {
             }
         }
         let own = config.identity.node;
+        let records = Records::new(recovered.memories, own, config.life);
         let others = config
             .membership
             .members
@@ -173,6 +191,8 @@ impl Core {
             applied: recovered.applied,
             needed: Slot(1),
             peers: others.map(|node| (node, Acquaintance::default())).collect(),
+            records,
+            histories: Histories::new(),
             part: Part::Follower,
             following: Following::default(),
             election_at: now,
@@ -189,6 +209,13 @@ impl Core {
             told: None,
             config,
         };
+        core.note_chain();
+        let found = Memory {
+            ballot: core.promised,
+            last: core.log.last(),
+            ..Memory::default()
+        };
+        core.records.merge(own, &found);
         if !core.peers.is_empty() {
             core.rearm_election();
         }
@@ -390,8 +417,9 @@ impl Core {
                 .expect("kept until published")
                 .entry
                 .clone();
-            let moved = self.clock.observe(&entry);
+            let moved = self.clock.observe(slot, &entry);
             self.published = slot;
+            self.note_chain();
             out.chosen.push(Chosen {
                 slot,
                 entry,
@@ -399,6 +427,7 @@ impl Core {
                 counts: moved.counts,
             });
         }
+        self.compare_pending(Kind::Chain, out);
     }
 
     /// Says so if role, ballot or leader are others than last said.

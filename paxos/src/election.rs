@@ -263,6 +263,9 @@ impl Core {
 
     /// A part of a promise came.
     pub(crate) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
+        if !self.hear_witness(from, &promise.witness, out) {
+            return;
+        }
         self.see(promise.ballot);
         let needs = self.log.chosen().next();
         match &self.part {

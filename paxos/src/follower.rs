@@ -40,9 +40,11 @@ impl Core {
     /// A heartbeat arrived. It is answered while nothing above its ballot is promised, durable or
     /// not; the answer confirms the round.
     pub(crate) fn on_heartbeat(&mut self, from: NodeId, beat: Heartbeat, out: &mut Outbox) {
-        if !self.hear_leader(from, beat.ballot, out) {
+        if !self.hear_witness(from, &beat.witness, out) || !self.hear_leader(from, beat.ballot, out)
+        {
             return;
         }
+        self.remember_later(out);
         self.following.round = self.following.round.max(beat.round);
         self.following.commit = self.following.commit.max(beat.commit);
         self.needed = self.needed.max(beat.needed);
@@ -60,6 +62,7 @@ impl Core {
             recorded: self.recorded,
             sync_us: self.durable.sync_us(),
             condition: self.condition,
+            own: self.own_testimony(),
         };
         self.send(from, Message::HeartbeatAck(ack), out);
     }
@@ -140,7 +143,8 @@ impl Core {
     pub(crate) fn skip_stream_to_chosen(&mut self) {
         let following = &mut self.following;
         following.next = following.next.max(self.log.chosen().next());
-        if self.vote.ballot == following.ballot {
+        // Once a higher ballot was promised, nothing is acknowledged to that leader any more.
+        if self.vote.ballot == following.ballot && following.ballot >= self.promised {
             let upto = following.next.prev();
             self.durable.hold(Waiting::Vote {
                 ballot: following.ballot,

@@ -54,6 +54,10 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
+/// A copy of a shadow disk, for tests that put it back.
+#[derive(Clone, Debug)]
+pub struct DiskCopy(Shadow);
+
 /// Whether everything is still in order.
 pub type Verdict = Result<(), Violation>;
 
@@ -121,6 +125,19 @@ impl Ghost {
             .get(&node)
             .map(Shadow::recover)
             .unwrap_or_default()
+    }
+
+    /// A copy of the shadow disk of `node`, without what is not durable.
+    #[must_use]
+    pub fn copy_disk(&self, node: NodeId) -> DiskCopy {
+        DiskCopy(self.replicas.get(&node).cloned().unwrap_or_default())
+    }
+
+    /// An operator puts an old copy in place of the disk of `node`. What the copy forgot is no broken rule by
+    /// itself; what its votes then do to values that were chosen is.
+    pub fn put_back(&mut self, node: NodeId, DiskCopy(mut copy): DiskCopy) {
+        copy.crash();
+        self.replicas.insert(node, copy);
     }
 
     /// What the shadow disk of `node` holds in a slot.

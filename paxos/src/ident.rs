@@ -42,6 +42,32 @@ impl Slot {
     }
 }
 
+/// One run of a replica's process on its disk.
+///
+/// Every start takes the next incarnation and draws a new `start` number, so two copies of one folder that
+/// were both started differ in one of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Life {
+    /// Number of starts on that disk, this one included; 0 if no start is known of.
+    pub incarnation: u64,
+    /// A random number drawn at the start.
+    pub start: u64,
+}
+
+impl Life {
+    /// Whether this start came after `known`: it has a higher incarnation.
+    #[must_use]
+    pub const fn is_after(self, known: Life) -> bool {
+        self.incarnation > known.incarnation
+    }
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:016x})", self.incarnation, self.start)
+    }
+}
+
 /// Counts the submissions to the local log since the core was made: 1, 2, 3. It is not on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WalSeq(pub u64);

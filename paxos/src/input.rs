@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::ballot::Ballot;
 use crate::entry::{Entry, EntryKind};
-use crate::ident::{DiskId, NodeId, Slot, WalSeq};
+use crate::ident::{DiskId, Life, NodeId, Slot, WalSeq};
+use crate::memory::Testimony;
 use crate::message::Message;
 
 /// One thing that happened. Time comes beside it, as an argument of `step`.
@@ -82,6 +83,20 @@ pub enum Input {
         /// What the mark carries, opaque to the core.
         meta: Bytes,
     },
+    /// The superblock holds what [`Outbox::remember`](crate::Outbox::remember) asked for under this number,
+    /// or a later one.
+    Remembered {
+        /// The number.
+        number: u64,
+    },
+    /// A hash of the application's state as of an applied slot. Replicas may give it for whatever slots they
+    /// like; those that two of them have in common are compared.
+    StateHash {
+        /// The slot.
+        slot: Slot,
+        /// The hash, equal on every replica that applied the same entries.
+        hash: u64,
+    },
     /// An operator's or the driver's wish.
     Admin(Admin),
     /// What this replica's disks allow has changed. A leader that is worse off than another voter
@@ -132,16 +147,16 @@ pub enum Admin {
     Campaign,
 }
 
-/// What a replica says of itself when a connection begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a replica says when a connection begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// Its number.
     pub node: NodeId,
     /// Its disk.
     pub disk: DiskId,
-    /// Counts its starts on that disk.
-    pub incarnation: u64,
-    /// The highest slot that the receiver of this hello ever acknowledged to its sender as durable;
-    /// 0 if unknown. A receiver that lacks that slot lost data it had promised to keep.
-    pub acked: Slot,
+    /// Its start on that disk.
+    pub life: Life,
+    /// What it remembers of every member, the receiver of this hello and itself included. A receiver
+    /// whose disk holds less than the sender remembers runs on an old copy of its disk.
+    pub witness: Vec<Testimony>,
 }

@@ -88,6 +88,9 @@ impl Core {
     /// A follower answered a heartbeat: it is alive, it confirms the round, and it says where it is.
     pub(crate) fn on_heartbeat_ack(&mut self, from: NodeId, m: HeartbeatAck, out: &mut Outbox) {
         let (now, last) = (self.now, self.log.last());
+        if m.own.node == from {
+            self.hear_testimony(from, &m.own, out);
+        }
         let Some(stream) = self.stream_at(from, m.ballot) else {
             return;
         };
@@ -148,7 +151,7 @@ impl Core {
     /// Begins a round: everybody is asked to confirm this leader.
     pub(crate) fn begin_round(&mut self, out: &mut Outbox) {
         let (commit, needed, now) = (self.log.chosen(), self.needed, self.now);
-        let to = self.peers_up();
+        let (to, witness) = (self.peers_up(), self.witness());
         let Part::Leader(leadership) = &mut self.part else {
             return;
         };
@@ -164,13 +167,16 @@ impl Core {
             commit,
             round,
             needed,
+            witness,
         };
         out.broadcast(to, Message::Heartbeat(beat));
+        self.remember_later(out);
     }
 
     /// A connection to a follower stands: its answer will tell where the stream goes on.
     pub(crate) fn greet(&mut self, peer: NodeId, out: &mut Outbox) {
         let (commit, needed) = (self.log.chosen(), self.needed);
+        let witness = self.witness();
         let Part::Leader(leadership) = &mut self.part else {
             return;
         };
@@ -184,6 +190,7 @@ impl Core {
                     commit,
                     round,
                     needed,
+                    witness,
                 }),
             );
         }
@@ -205,9 +212,9 @@ impl Core {
 
     /// Keeps what a follower's answer says beyond this leadership.
     fn remember(&mut self, peer: NodeId, chosen: Slot, upto: Slot) {
+        self.note_acknowledged(peer, upto);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.chosen = peer.chosen.max(chosen);
-            peer.acked = peer.acked.max(upto);
         }
     }
 

@@ -42,9 +42,11 @@
 pub mod ident;
 
 pub mod ballot;
+pub mod chain;
 pub mod clock;
 pub mod codec;
 pub mod entry;
+pub mod memory;
 pub mod message;
 mod wire;
 
@@ -87,23 +89,27 @@ mod catchup;
 mod links;
 mod pause;
 mod retention;
+mod schism;
 mod serve;
+mod witness;
 
 pub mod birth;
 pub mod ghost;
 pub mod status;
 
 pub use crate::ballot::Ballot;
+pub use crate::chain::Chain;
 pub use crate::clock::{ClusterClock, LeaderStart, Moved};
 pub use crate::config::{Config, Identity, Member, Membership, Recovered};
 pub use crate::core::Core;
 pub use crate::entry::{Entry, EntryKind};
-pub use crate::ident::{ClusterId, DiskId, MonoTime, NodeId, Slot, WalSeq};
+pub use crate::ident::{ClusterId, DiskId, Life, MonoTime, NodeId, Slot, WalSeq};
 pub use crate::input::{Admin, Condition, Input, PeerHello, Proposal};
+pub use crate::memory::{Condemned, Mark, Memories, Memory, Testimony};
 pub use crate::message::Message;
 pub use crate::outbox::{
-    Chosen, Envelope, LoadLog, Note, Outbox, Reject, ReleaseLog, Role, RoleChange, WalAppend,
-    WalRecord, Why,
+    Chosen, Envelope, LoadLog, Note, Outbox, Reject, ReleaseLog, Remember, Role, RoleChange,
+    WalAppend, WalRecord, Why,
 };
 pub use crate::status::{PeerStatus, Status};
 pub use crate::wire::DecodeError;

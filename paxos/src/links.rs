@@ -3,27 +3,21 @@
 //! A voter is a node and its disk. A peer whose disk is not the one in the membership counts for
 //! nothing, whatever it says: it may have forgotten what it promised.
 
-use crate::core::{Core, Part};
+use crate::core::{Acquaintance, Core, Part};
 use crate::ident::NodeId;
 use crate::input::PeerHello;
 use crate::outbox::{Note, Outbox};
 
 impl Core {
-    /// What to say in the handshake of a new connection to `to`.
+    /// What to say in the handshake of a new connection.
     #[must_use]
-    pub fn hello(&self, to: NodeId) -> PeerHello {
+    pub fn hello(&self) -> PeerHello {
         let identity = self.config.identity;
-        let acked = self
-            .peers
-            .get(&to)
-            .map(|peer| peer.acked)
-            .unwrap_or_default();
-        let incarnation = self.config.incarnation;
         PeerHello {
             node: identity.node,
             disk: identity.disk,
-            incarnation,
-            acked,
+            life: self.config.life,
+            witness: self.witness(),
         }
     }
 
@@ -44,14 +38,13 @@ impl Core {
             });
             return;
         }
-        let last = self.log.last();
-        if hello.acked > last {
-            out.fatal = Some(format!(
-                "node {peer} remembers that this replica acknowledged slot {}, but its log ends at \
-                 {last}: an old image of the disk was restored, or the log was cut; replace this \
-                 replica",
-                hello.acked
-            ));
+        if !self.accepts_life(peer, hello.life) {
+            // It finds out by itself: the handshake told it which start is known here.
+            out.notes.push(Note::RefusedLife {
+                peer,
+                found: hello.life,
+                known: self.known_life(peer),
+            });
             return;
         }
         let Some(known) = self.peers.get_mut(&peer) else {
@@ -60,7 +53,29 @@ impl Core {
         if known.link.is_some_and(|present| present > link) {
             return;
         }
-        known.link = Some(link);
+        if known.life != hello.life {
+            *known = Acquaintance {
+                chosen: known.chosen,
+                holds: known.holds,
+                pace: known.pace,
+                life: hello.life,
+                ..Acquaintance::default()
+            };
+            // It may have fetched more since it answered; it is asked again below.
+            if let Part::Candidate(candidate) = &mut self.part {
+                candidate.phase1.forget(peer);
+            }
+        }
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.link = Some(link);
+        }
+        if !self.hear_witness(peer, &hello.witness, out) {
+            return;
+        }
+        let counted = self.counts(peer);
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.counted = counted;
+        }
         self.greet(peer, out);
         self.prepare_late(peer, out);
     }
@@ -95,7 +110,7 @@ impl Core {
     }
 
     /// A candidate asks whoever comes late as well.
-    fn prepare_late(&mut self, peer: NodeId, out: &mut Outbox) {
+    pub(crate) fn prepare_late(&mut self, peer: NodeId, out: &mut Outbox) {
         if let Part::Candidate(candidate) = &mut self.part {
             candidate.asked.remove(&peer);
             self.send_prepares(out);

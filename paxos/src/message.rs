@@ -5,8 +5,9 @@
 
 use crate::ballot::Ballot;
 use crate::entry::Entry;
-use crate::ident::Slot;
+use crate::ident::{NodeId, Slot};
 use crate::input::Condition;
+use crate::memory::Testimony;
 
 /// One message between replicas. The layout on the wire is in [`crate::codec`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub enum Message {
     ChosenChunk(ChosenChunk),
     /// Take over: you hold everything.
     TransferNow(TransferNow),
+    /// You have chosen other values than the sender.
+    Objection(Objection),
+    /// What the sender remembers: why nothing that you say counts.
+    Witness(Witness),
 }
 
 impl Message {
@@ -57,6 +62,8 @@ impl Message {
             Message::FetchChosen(_) => "fetch_chosen",
             Message::ChosenChunk(_) => "chosen_chunk",
             Message::TransferNow(_) => "transfer_now",
+            Message::Objection(_) => "objection",
+            Message::Witness(_) => "witness",
         }
     }
 }
@@ -166,6 +173,8 @@ pub struct Promise {
     pub held: Vec<Held>,
     /// What the sender's log lost. A promise with such a range does not count.
     pub faulty: Vec<Faulty>,
+    /// What the sender remembers of every member: a promise of an old copy of a disk does not count.
+    pub witness: Vec<Testimony>,
 }
 
 /// A message was refused because of a higher ballot.
@@ -210,7 +219,7 @@ pub struct Accepted {
 }
 
 /// The leader lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The leader's ballot.
     pub ballot: Ballot,
@@ -220,6 +229,8 @@ pub struct Heartbeat {
     pub round: u64,
     /// The lowest slot that a known member lacks: keep the log from here on.
     pub needed: Slot,
+    /// What the leader remembers of every member, itself included.
+    pub witness: Vec<Testimony>,
 }
 
 /// The answer to a heartbeat, given only while nothing above its ballot was promised.
@@ -245,6 +256,8 @@ pub struct HeartbeatAck {
     pub sync_us: u64,
     /// What its disks allow.
     pub condition: Condition,
+    /// What its own disk holds, and the history that it applied.
+    pub own: Testimony,
 }
 
 /// A follower misses something.
@@ -285,4 +298,24 @@ pub struct TransferNow {
     pub ballot: Ballot,
     /// The leader's last slot, which the receiver holds durably.
     pub upto: Slot,
+}
+
+/// Two replicas have chosen different values. Whoever is in the minority stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// A slot at which the hashes differ.
+    pub slot: Slot,
+    /// Whether the hash is one of the state and not of the chain.
+    pub is_state: bool,
+    /// The sender's hash there.
+    pub hash: u64,
+    /// Members that are known to have the sender's history there, itself included.
+    pub agreeing: Vec<NodeId>,
+}
+
+/// What the sender remembers of every member, told to one that it refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// By member.
+    pub witness: Vec<Testimony>,
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::ballot::Ballot;
 use crate::entry::Entry;
-use crate::ident::{DiskId, NodeId, Slot, WalSeq};
+use crate::ident::{DiskId, Life, NodeId, Slot, WalSeq};
+use crate::memory::{Memories, Memory};
 use crate::message::Message;
 
 /// One reusable set of wishes; `step` only adds to it.
@@ -28,6 +29,11 @@ pub struct Outbox {
     pub reads_ready: Vec<(u64, Slot)>,
     /// Reads that must be asked again: (id, why).
     pub reads_failed: Vec<(u64, Reject)>,
+    /// To write to the superblock in place of what was there, at once; answered by `Remembered`. When the
+    /// replica must stop as well, this is written before it does.
+    pub remember: Option<Remember>,
+    /// The same, to be written with whatever is next written to the superblock anyway. Not answered.
+    pub remember_later: Option<Memories>,
     /// Old entries wanted from the log; answered by `LogLoaded`.
     pub load_log: Vec<LoadLog>,
     /// The log's prefix may go.
@@ -50,6 +56,8 @@ impl Outbox {
         self.rejects.clear();
         self.reads_ready.clear();
         self.reads_failed.clear();
+        self.remember = None;
+        self.remember_later = None;
         self.load_log.clear();
         self.release_log = None;
         self.role = None;
@@ -67,6 +75,8 @@ impl Outbox {
             && self.rejects.is_empty()
             && self.reads_ready.is_empty()
             && self.reads_failed.is_empty()
+            && self.remember.is_none()
+            && self.remember_later.is_none()
             && self.load_log.is_empty()
             && self.release_log.is_none()
             && self.role.is_none()
@@ -86,6 +96,15 @@ impl Outbox {
             self.sends.push(Envelope { to, message });
         }
     }
+}
+
+/// What the superblock is to keep of the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remember {
+    /// Its number, one more than the last.
+    pub number: u64,
+    /// What to write.
+    pub memories: Memories,
 }
 
 /// One submission to the log: its records become durable together or as a prefix, never reordered.
@@ -234,7 +253,7 @@ pub enum Why {
 }
 
 /// Something worth a line in a log, a counter or a coverage mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The election timeout passed: asks whether the others would let it lead.
     ProbeStarted {
@@ -307,6 +326,33 @@ pub enum Note {
         found: DiskId,
         /// The disk that counts; `None` if the node is no member at all.
         expected: Option<DiskId>,
+    },
+    /// A peer's process is older than one that this replica knows of, or a second one on a copy of its disk.
+    RefusedLife {
+        /// The peer.
+        peer: NodeId,
+        /// The start of the process that was refused.
+        found: Life,
+        /// The last start known of.
+        known: Life,
+    },
+    /// A peer's disk holds less than it is known to have held.
+    RefusedCopy {
+        /// The peer.
+        peer: NodeId,
+        /// What is remembered of it.
+        known: Memory,
+    },
+    /// A peer has chosen other values than this replica, which is with the majority.
+    RefusedHistory {
+        /// The peer.
+        peer: NodeId,
+        /// The lowest slot at which a difference was seen; it began there or below.
+        slot: Slot,
+        /// The hash here.
+        ours: u64,
+        /// The hash there.
+        theirs: u64,
     },
     /// A follower missed messages; they are sent again from here.
     Resent {

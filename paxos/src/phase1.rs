@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use crate::ballot::Ballot;
 use crate::entry::Entry;
 use crate::ident::{NodeId, Slot};
+use crate::memory::Memory;
 use crate::message::Promise;
 
 /// What one acceptor has told so far.
@@ -21,6 +22,8 @@ struct Answer {
     chosen: Slot,
     /// Nothing above was held when it first answered.
     last: Slot,
+    /// The last slot it held when it last answered.
+    furthest: Slot,
     /// Reported ranges, inclusive, ascending, apart from each other.
     covered: Vec<(Slot, Slot)>,
     faulty: bool,
@@ -75,11 +78,13 @@ impl Phase1 {
             chosen: part.chosen,
             last: part.last,
             told_from: part.start,
+            furthest: part.last,
             covered: Vec::new(),
             faulty: false,
         });
         answer.chosen = answer.chosen.max(part.chosen);
         answer.last = answer.last.min(part.last);
+        answer.furthest = answer.furthest.max(part.last);
         answer.faulty |= !part.faulty.is_empty();
         answer.told_from = answer.told_from.min(part.start);
         let told = |answer: &Answer| {
@@ -140,6 +145,30 @@ impl Phase1 {
             .count()
     }
 
+    /// Whether the whole answer of `node` reports less than its disk is known to have held. Slots below
+    /// `from` are chosen here and prove nothing.
+    pub(crate) fn lacks(&self, node: NodeId, from: Slot, known: &Memory) -> bool {
+        let Some(answer) = self
+            .answers
+            .get(&node)
+            .filter(|_| self.is_complete(node, from))
+        else {
+            return false;
+        };
+        let slot = known.accepted;
+        let held = slot < from
+            || self
+                .merged
+                .get(&slot)
+                .is_some_and(|held| held.chosen || held.ballot >= known.ballot);
+        answer.furthest < known.last || !held
+    }
+
+    /// Takes back what `node` said of itself. What it said of slots stays: it was accepted once.
+    pub(crate) fn forget(&mut self, node: NodeId) {
+        self.answers.remove(&node);
+    }
+
     /// What `node` said is chosen there, if it answered.
     pub(crate) fn chosen_of(&self, node: NodeId) -> Option<Slot> {
         self.answers.get(&node).map(|answer| answer.chosen)
@@ -196,6 +225,7 @@ mod tests {
             start: Slot(start),
             held: Vec::new(),
             faulty: Vec::new(),
+            witness: Vec::new(),
         };
         (promise, values.collect())
     }

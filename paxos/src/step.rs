@@ -48,10 +48,13 @@ impl Core {
 
     fn dispatch(&mut self, input: Input, out: &mut Outbox) {
         match input {
-            Input::Tick => match self.part {
-                Part::Leader(_) => self.on_leader_timers(out),
-                _ => self.on_election_timers(out),
-            },
+            Input::Tick => {
+                self.expire_undecided(out);
+                match self.part {
+                    Part::Leader(_) => self.on_leader_timers(out),
+                    _ => self.on_election_timers(out),
+                }
+            }
             Input::Recv {
                 from,
                 link,
@@ -76,6 +79,8 @@ impl Core {
             Input::LogLoaded { to, first, entries } => {
                 self.on_log_loaded(to, first, entries, out);
             }
+            Input::Remembered { number } => self.on_remembered(number, out),
+            Input::StateHash { slot, hash } => self.on_state_hash(slot, hash, out),
             Input::LogTrimmed { first } => self.log.forget_below(first),
             Input::SnapshotSaved { slot, meta } => self.on_snapshot_saved(slot, meta, out),
             Input::Admin(admin) => self.on_admin(admin, out),
@@ -84,6 +89,22 @@ impl Core {
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox) {
+        match &message {
+            Message::Witness(m) => {
+                self.hear_witness(from, &m.witness, out);
+                return;
+            }
+            Message::Objection(m) => return self.on_objection(from, m.clone(), out),
+            _ if self.peers[&from].refused => return self.answer_refused(from, out),
+            _ => self.meet(from, out),
+        }
+        let is_vote = matches!(
+            message,
+            Message::Promise(_) | Message::Accepted(_) | Message::HeartbeatAck(_)
+        );
+        if is_vote && !self.counts(from) {
+            return; // Asked for again once its start is in the superblock.
+        }
         match message {
             Message::Probe(m) => self.on_probe(from, m, out),
             Message::ProbeReply(m) => self.on_probe_reply(from, m, out),
@@ -98,12 +119,14 @@ impl Core {
             Message::FetchChosen(m) => self.on_fetch_chosen(from, m, out),
             Message::ChosenChunk(m) => self.on_chosen_chunk(from, m, out),
             Message::TransferNow(m) => self.on_transfer_now(from, m, out),
+            Message::Witness(_) | Message::Objection(_) => unreachable!("handled above"),
         }
     }
 
     /// Lets go of what waited for the disk, in the order in which it began to wait.
     fn release_durable(&mut self, out: &mut Outbox) {
         while let Some(what) = self.durable.release() {
+            self.note_durable(&what);
             match what {
                 Waiting::Prepare { ballot } => self.on_prepared(ballot, out),
                 Waiting::Promise { to, ballot } => self.send_promise(to, ballot, out),

@@ -16,6 +16,7 @@ use crate::stream::Stream;
 impl Core {
     /// Leads, if a quorum has promised and told everything above the chosen prefix.
     pub(crate) fn try_take_over(&mut self, out: &mut Outbox) {
+        self.weigh_promises(out);
         let from = self.log.chosen().next();
         let Part::Candidate(candidate) = &self.part else {
             return;
@@ -112,7 +113,7 @@ impl Core {
             .from(adopted)
             .take_while(|(slot, _)| *slot <= self.log.chosen());
         for entry in held.map(|(_, item)| &item.entry).chain(reproposed) {
-            clock.observe(entry);
+            clock.move_time(entry);
         }
         clock
     }
@@ -122,6 +123,7 @@ impl Core {
         let said = LeaderStart {
             grace_ms: self.config.grace_ms,
             after: clock.leader,
+            chained: true,
         };
         let (ballot, stamp_ms) = (self.promised, clock.time_ms);
         Entry::new(EntryKind::LeaderStart, ballot, stamp_ms, 0, &said.encode())

@@ -56,13 +56,14 @@ fn role() -> impl Strategy<Value = HelloRole> {
         prop::collection::vec(any::<u16>(), 0..7),
         ".*",
     )
-        .prop_map(|((node, disk, incarnation, acked), members, name)| {
+        .prop_map(|((node, disk, incarnation, start), members, name)| {
             let birth = Bytes::from(name.clone().into_bytes());
             let said = PeerHello {
                 node,
                 disk,
                 incarnation,
-                acked,
+                start,
+                witness: Bytes::from(name.clone()),
                 members,
                 client: name.clone(),
                 http: name.chars().rev().collect(),

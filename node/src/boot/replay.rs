@@ -39,7 +39,7 @@ pub(super) fn replay(
     } = base;
     for slot in (base.0 + 1..=chosen.0).map(Slot) {
         let (_, entry, _) = read(reader, slot)?;
-        let moved = clock.observe(&entry);
+        let moved = clock.observe(slot, &entry);
         for op in apply_entry(&mut machine, slot, &entry, moved).files {
             files.apply(&op)?;
         }

@@ -68,7 +68,7 @@ impl Engine {
             self.applied.0 + 1,
             "entries are applied in slot order"
         );
-        let moved = self.clock.observe(entry);
+        let moved = self.clock.observe(slot, entry);
         self.applied = slot;
         self.pacing.on_applied(entry.size_bytes(), now);
         let own = self.requests.take_placed(slot, entry.birth());

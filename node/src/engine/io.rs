@@ -9,8 +9,8 @@
 
 use bytes::Bytes;
 use paxos::{
-    Admin, Entry, Envelope, LoadLog, Message, MonoTime, NodeId, PeerHello, ReleaseLog, RoleChange,
-    Slot, WalAppend, WalSeq,
+    Admin, Entry, Envelope, LoadLog, Memories, Message, MonoTime, NodeId, PeerHello, ReleaseLog,
+    Remember, RoleChange, Slot, WalAppend, WalSeq,
 };
 use statemachine::{Event, FileId, FileOp};
 
@@ -118,6 +118,11 @@ pub enum Input {
     /// Bytes that the disk has free beyond the file operations that wait for it, as just measured; `None` if the
     /// file system does not tell.
     DiskFree(Option<u64>),
+    /// The superblock holds what [`Output::remember`] asked for under this number, or a later one.
+    Remembered {
+        /// The number.
+        number: u64,
+    },
     /// An order of the operator.
     Admin(Admin),
     /// The process was asked to end: hand over, answer what is in flight, take nothing new.
@@ -185,6 +190,10 @@ pub enum Note {
 pub struct Output {
     /// Hand to the log in this order; each counts as one `Durable` position.
     pub wal: Vec<WalAppend>,
+    /// To write to the superblock at once, answered by `Remembered`; also if the replica must stop.
+    pub remember: Option<Remember>,
+    /// To write to the superblock with whatever is written there next.
+    pub remember_later: Option<Memories>,
     /// Messages to peers; each may be lost.
     pub sends: Vec<Envelope>,
     /// In this order.
@@ -209,6 +218,8 @@ impl Output {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.wal.is_empty()
+            && self.remember.is_none()
+            && self.remember_later.is_none()
             && self.sends.is_empty()
             && self.effects.is_empty()
             && self.snapshot.is_none()

@@ -1,11 +1,12 @@
 //! Snapshots: when one is due, what is in it, and its bytes.
 //!
 //! ```text
-//! | version u32 | 0 u32 | clock: time_ms u64, leader u64 | the machine's own encoding |
+//! | version u32 | 0 u32 | clock: time_ms u64, leader u64, chain u64 | the machine's own encoding |
 //! ```
 //!
 //! Integers are little-endian. The clock is the fold over all entries up to the slot; with it the
-//! replay that starts there moves time exactly as a replay from the first slot would.
+//! replay that starts there moves time, and links the chain hash, exactly as a replay from the first slot
+//! would. Version 1 has no chain: no log that it was made of had begun one.
 //!
 //! A snapshot is due once the log has grown enough, at the next slot that is a multiple of a fixed
 //! number: so two replicas' snapshots of one slot can be compared, byte by byte. If that slot is long in coming, because
@@ -16,13 +17,14 @@
 
 use std::io::{self, Write};
 
-use paxos::{Ballot, ClusterClock, Slot, WalAppend, WalRecord};
+use paxos::{Ballot, Chain, ClusterClock, Slot, WalAppend, WalRecord};
 use statemachine::Machine;
 
 use super::options::SnapshotPolicy;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEAD_BYTES: usize = 24;
+const CHAIN_BYTES: usize = 8;
 
 /// A snapshot to be made. The log is durable through `slot` already. Whoever makes it syncs the data
 /// files first, then writes [`SnapshotJob::encode`] by `wal::snapshot::save`, has the superblock name
@@ -48,7 +50,7 @@ pub enum PayloadError {
         found: usize,
     },
     /// Of a newer program.
-    #[error("snapshot version {found}, this program reads {VERSION}")]
+    #[error("snapshot version {found}, this program reads 1 to {VERSION}")]
     Version {
         /// The version found.
         found: u32,
@@ -69,6 +71,7 @@ impl SnapshotJob {
         out.write_all(&0u32.to_le_bytes())?;
         out.write_all(&self.clock.time_ms.to_le_bytes())?;
         out.write_all(&self.clock.leader.raw().to_le_bytes())?;
+        out.write_all(&self.clock.chain.0.to_le_bytes())?;
         self.machine.encode_snapshot(out)
     }
 
@@ -83,12 +86,18 @@ impl SnapshotJob {
             .ok_or(PayloadError::Short { found: bytes.len() })?;
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
         let version = word(0) as u32;
-        if version != VERSION {
-            return Err(PayloadError::Version { found: version });
-        }
+        let (chain, rest) = match version {
+            1 => (0, rest),
+            VERSION => rest
+                .split_first_chunk::<CHAIN_BYTES>()
+                .map(|(chain, rest)| (u64::from_le_bytes(*chain), rest))
+                .ok_or(PayloadError::Short { found: bytes.len() })?,
+            found => return Err(PayloadError::Version { found }),
+        };
         let clock = ClusterClock {
             time_ms: word(8),
             leader: Ballot::from_raw(word(16)),
+            chain: Chain(chain),
         };
         let machine = Machine::decode_snapshot(rest).map_err(PayloadError::Machine)?;
         Ok(SnapshotJob {

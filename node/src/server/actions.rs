@@ -28,15 +28,31 @@ impl Reactor {
         }
         self.run_effects(now)?;
         self.wal.submit(&mut self.out.wal, true)?;
+        self.remember()?;
         self.start_jobs()?;
         self.tell();
         if self.pace.role != Role::Leader {
             self.effects.let_go_of_answers(&self.clients);
         }
         match self.out.fatal.take() {
-            Some(why) => Err(Failure::new(Exit::Damaged, why)),
+            Some(why) => {
+                // Why it stops must be known to its next start.
+                self.wal.finish_remembering();
+                Err(Failure::new(Exit::Damaged, why))
+            }
             None => Ok(()),
         }
+    }
+
+    /// Has the superblock keep what is to be remembered of the peers.
+    fn remember(&mut self) -> Result<(), Failure> {
+        if let Some(memories) = self.out.remember_later.take() {
+            self.wal.remember_later(&memories)?;
+        }
+        if let Some(remember) = self.out.remember.take() {
+            self.wal.remember(remember, self.inbox.clone());
+        }
+        Ok(())
     }
 
     fn run_effects(&mut self, now: Now) -> Result<(), Failure> {

@@ -210,7 +210,7 @@ async fn call(peer: Peer, speaker: Rc<RefCell<Speaker>>, heard: mpsc::Sender<Hea
         ..connection::Options::default()
     };
     loop {
-        let hello = speaker.borrow().greeting(0);
+        let hello = speaker.borrow().greeting(bytes::Bytes::new());
         match connection::dial(&peer.address, &hello, &options).await {
             Ok(greeted) => {
                 if let Some((id, announcement)) = announcement_of(&greeted.hello)
@@ -247,7 +247,7 @@ async fn answer(stream: TcpStream, speaker: Rc<RefCell<Speaker>>, heard: mpsc::S
         ..connection::Options::default()
     };
     let greeting = |theirs: &Hello| match theirs.role {
-        HelloRole::Peer(_) => Ok(speaker.borrow().greeting(0)),
+        HelloRole::Peer(_) => Ok(speaker.borrow().greeting(bytes::Bytes::new())),
         _ => Err("a client called the peer port".to_owned()),
     };
     if let Ok(greeted) = connection::accept(stream, &options, greeting).await {

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use net::mesh::{Greeting, Mesh, MeshOptions, PeerEvent};
 use net::{Hello, HelloRole, PeerHello, Sealed};
 use paxos::birth::{Announcement, Birth, BirthAction, BirthRecord};
-use paxos::{DiskId, Envelope, Message, NodeId, Slot};
+use paxos::memory::{decode_testimonies, encode_testimonies};
+use paxos::{DiskId, Envelope, Life, Message, NodeId, Testimony};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -33,6 +34,10 @@ pub(crate) struct Speaker {
     pub(crate) disk: u64,
     /// Its start on that disk.
     pub(crate) incarnation: u64,
+    /// The random number of that start.
+    pub(crate) start: u64,
+    /// What it remembers of all disks, as of the start.
+    pub(crate) witness: Bytes,
     /// The ids that it was started with.
     pub(crate) members: Vec<u16>,
     /// The cluster's name that it was started with.
@@ -46,13 +51,14 @@ pub(crate) struct Speaker {
 }
 
 impl Speaker {
-    /// The greeting for a peer that once acknowledged `acked` to this replica.
-    pub(crate) fn greeting(&self, acked: u64) -> Hello {
+    /// The greeting, with what this replica remembers of all disks by now.
+    pub(crate) fn greeting(&self, witness: Bytes) -> Hello {
         let said = PeerHello {
             node: self.node,
             disk: self.disk,
             incarnation: self.incarnation,
-            acked,
+            start: self.start,
+            witness,
             members: self.members.clone(),
             name: self.name.clone(),
             birth: self.birth.clone(),
@@ -86,8 +92,8 @@ pub(crate) struct Peers {
     mesh: Mesh,
     events: mpsc::Receiver<PeerEvent>,
     birth: Birth,
-    /// The highest slot that each peer ever acknowledged to this replica.
-    acked: Arc<Mutex<BTreeMap<u16, u64>>>,
+    /// What this replica remembers of all disks, for greetings.
+    witness: Arc<Mutex<Bytes>>,
     known: BTreeMap<u16, Known>,
     /// The present link of each peer that takes part.
     links: BTreeMap<u16, u64>,
@@ -111,9 +117,9 @@ impl Peers {
         let others = config.peers.iter().filter(|peer| peer.id != config.id);
         let others = others.map(|peer| (peer.id, peer.address.clone())).collect();
         let (sender, events) = mpsc::channel(RECEIVED_MAX);
-        let acked = Arc::new(Mutex::new(BTreeMap::new()));
+        let witness = Arc::new(Mutex::new(speaker.witness.clone()));
         let birth = Birth::resume(NodeId(speaker.node), DiskId(speaker.disk), record);
-        let greeting = greeting(speaker.clone(), acked.clone());
+        let greeting = greeting(speaker.clone(), witness.clone());
         let mesh = Mesh::start(
             MeshOptions::new(config.id, others),
             listener,
@@ -124,7 +130,7 @@ impl Peers {
             mesh,
             events,
             birth,
-            acked,
+            witness,
             known: BTreeMap::new(),
             links: BTreeMap::new(),
             quarrels: BTreeMap::new(),
@@ -219,6 +225,15 @@ impl Peers {
             self.mesh.renew(peer);
             return None;
         }
+        let witness = match decode_testimonies(said.witness) {
+            Ok(witness) => witness,
+            Err(error) => {
+                let error = with_causes(&error);
+                self.quarrel(peer, format!("its greeting does not decode: {error}"));
+                self.mesh.renew(peer);
+                return None;
+            }
+        };
         self.quarrels.remove(&peer);
         self.known.insert(
             peer,
@@ -232,8 +247,11 @@ impl Peers {
         let hello = paxos::PeerHello {
             node: NodeId(peer),
             disk: DiskId(said.disk),
-            incarnation: said.incarnation,
-            acked: Slot(said.acked),
+            life: Life {
+                incarnation: said.incarnation,
+                start: said.start,
+            },
+            witness,
         };
         Some(Input::PeerUp {
             peer: NodeId(peer),
@@ -293,11 +311,9 @@ impl Peers {
         self.known.get(&peer).cloned().unwrap_or_default()
     }
 
-    /// Remembers what a peer acknowledged, for the next greeting.
-    pub(crate) fn note_acked(&self, peer: u16, slot: Slot) {
-        let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
-        let highest = acked.entry(peer).or_default();
-        *highest = slot.0.max(*highest);
+    /// Takes what this replica remembers of all disks, for the next greeting.
+    pub(crate) fn note_witness(&self, witness: &[Testimony]) {
+        *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = encode_testimonies(witness);
     }
 
     /// Says goodbye to all.
@@ -306,13 +322,9 @@ impl Peers {
     }
 }
 
-fn greeting(speaker: Speaker, acked: Arc<Mutex<BTreeMap<u16, u64>>>) -> Greeting {
-    Arc::new(move |peer| {
-        let acked = acked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&peer)
-            .copied();
-        speaker.greeting(acked.unwrap_or(0))
+fn greeting(speaker: Speaker, witness: Arc<Mutex<Bytes>>) -> Greeting {
+    Arc::new(move |_| {
+        let witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
+        speaker.greeting(witness.clone())
     })
 }

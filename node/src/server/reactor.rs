@@ -181,9 +181,8 @@ impl Reactor {
         let mut events = std::mem::take(&mut self.pace.peer_events);
         self.peers.receive_ready(&mut events);
         for event in events.drain(..) {
-            if let PeerEvent::Down { peer, .. } = &event {
-                let acked = self.engine.core().hello(NodeId(*peer)).acked;
-                self.peers.note_acked(*peer, acked);
+            if let PeerEvent::Down { .. } = &event {
+                self.peers.note_witness(&self.engine.core().witness());
             }
             if let Some(input) = self.peers.translate(event) {
                 self.engine.handle(now, input, &mut self.out);
@@ -292,10 +291,7 @@ impl Reactor {
         let free = free.map(|free| free.saturating_sub(self.effects.waiting_bytes()));
         self.engine
             .handle(now, Input::DiskFree(free), &mut self.out);
-        for peer in self.standing.others() {
-            let acked = self.engine.core().hello(NodeId(peer)).acked;
-            self.peers.note_acked(peer, acked);
-        }
+        self.peers.note_witness(&self.engine.core().witness());
         self.standing.forget_caught_up(&self.engine);
         if self.effects.is_blocked() {
             self.effects.retry(&self.clients)?;

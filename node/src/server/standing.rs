@@ -75,15 +75,6 @@ impl Standing {
         }
     }
 
-    /// The ids of all replicas but this one.
-    pub(crate) fn others(&self) -> Vec<u16> {
-        self.members
-            .iter()
-            .map(|member| member.id)
-            .filter(|id| *id != self.me.id)
-            .collect()
-    }
-
     /// All replicas, as far as they are known.
     pub(crate) fn members(&self, peers: &Peers) -> Vec<MemberInfo> {
         let mut members = self.members.clone();

@@ -86,7 +86,9 @@ impl Replica {
 
         let mut speaker = speaker.borrow().clone();
         // The boot has begun a new one.
-        speaker.incarnation = booted.engine.core().hello(NodeId(config.id)).incarnation;
+        let hello = booted.engine.core().hello();
+        (speaker.incarnation, speaker.start) = (hello.life.incarnation, hello.life.start);
+        speaker.witness = paxos::memory::encode_testimonies(&hello.witness);
         let snapshots = Snapshots {
             disk,
             cluster: record.cluster,
@@ -164,6 +166,8 @@ fn speaker(config: &ServeConfig, folder: &Folder, addresses: &Addresses) -> Spea
         node: config.id,
         disk: meta.disk,
         incarnation: meta.incarnation,
+        start: 0,
+        witness: bytes::Bytes::new(),
         members,
         name: config.cluster.clone(),
         birth: bytes::Bytes::new(),
@@ -213,6 +217,7 @@ fn boot_config(config: &ServeConfig) -> BootConfig {
         election_us,
         grace_ms: paxos::config::default_grace_ms(election_us),
         seed: rand::random(),
+        start: rand::random(),
         prefer_lowest_id: config.prefer_lowest_id,
         settings: Settings {
             files: config.files,

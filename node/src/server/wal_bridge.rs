@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use paxos::{ReleaseLog, Slot, WalAppend, WalSeq};
+use paxos::{Memories, ReleaseLog, Remember, Slot, WalAppend, WalSeq};
 use wal::{Log, LogOptions, Progress, Submitted, Writer};
 
 use crate::clock::micros;
@@ -20,6 +20,8 @@ use crate::server::inbox::{Event, Inbox};
 
 /// How long the end waits for jobs that use the log.
 const JOBS_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a process that must stop waits for the superblock to say why.
+const REMEMBER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who writes a batch to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +47,38 @@ pub(crate) struct WalBridge {
     /// Submissions that are not known to be durable: position, last append in it.
     open: VecDeque<(u64, WalSeq)>,
     poison: Arc<Mutex<Option<Arc<wal::Error>>>>,
+    remembering: Arc<Remembering>,
     low_space: bool,
     /// Bytes of log that were there at the start.
     found_bytes: u64,
     /// Bytes removed since.
     freed_bytes: Arc<AtomicU64>,
+}
+
+/// Counts the superblock writes under way, so that the end of the process can wait for them.
+#[derive(Debug, Default)]
+struct Remembering {
+    open: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Remembering {
+    fn begin(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    fn end(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, patience: Duration) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .changed
+            .wait_timeout_while(open, patience, |open| *open > 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl WalBridge {
@@ -69,6 +98,7 @@ impl WalBridge {
             log: Arc::new(log),
             open: VecDeque::new(),
             poison,
+            remembering: Arc::default(),
             low_space: false,
             found_bytes,
             freed_bytes: Arc::default(),
@@ -130,6 +160,35 @@ impl WalBridge {
             self.open.pop_front();
         }
         Ok(newest)
+    }
+
+    /// Writes to the superblock, beside the log; the engine is told once it is durable.
+    pub(crate) fn remember(&self, remember: Remember, inbox: Arc<Inbox>) {
+        let Remember { number, memories } = remember;
+        let remembering = self.remembering.clone();
+        remembering.begin();
+        self.log.note_peers(memories.encode(), move |written| {
+            remembering.end();
+            inbox.push(match written {
+                Ok(()) => Event::Engine(Input::Remembered { number }),
+                Err(error) => Event::Failed(write_failed(&error)),
+            });
+        });
+    }
+
+    /// Writes to the superblock with whatever is written there next.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::WriteFailed`].
+    pub(crate) fn remember_later(&self, memories: &Memories) -> Result<(), Failure> {
+        let noted = self.log.note_peers_later(memories.encode());
+        noted.map_err(|error| write_failed(&error))
+    }
+
+    /// Waits until the superblock holds what it was last asked to, for a moment at most.
+    pub(crate) fn finish_remembering(&self) {
+        self.remembering.wait(REMEMBER_PATIENCE);
     }
 
     /// Whether the disk has become nearly full, or no longer is, since the last call.

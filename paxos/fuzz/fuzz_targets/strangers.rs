@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use paxos::{
-    ClusterId, Config, Core, DiskId, Identity, Input, Member, Membership, Message, MonoTime,
+    ClusterId, Config, Core, DiskId, Identity, Input, Life, Member, Membership, Message, MonoTime,
     NodeId, Outbox, PeerHello, Recovered, Slot, WalSeq,
 };
 
@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut out = Outbox::default();
     for n in 2..=3 {
         let hello =
-            PeerHello { node: NodeId(n), disk: disk(n), incarnation: 1, acked: Slot::NONE };
+            PeerHello { node: NodeId(n), disk: disk(n), life: Life { incarnation: 1, start: 1 }, witness: Vec::new() };
         core.step(now, Input::PeerUp { peer: NodeId(n), link: 1, hello }, &mut out);
     }
     let mut rest = bytes;

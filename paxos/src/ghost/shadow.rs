@@ -8,6 +8,7 @@ use crate::clock::ClusterClock;
 use crate::config::Recovered;
 use crate::entry::Entry;
 use crate::ident::{NodeId, Slot, WalSeq};
+use crate::memory::Memories;
 use crate::outbox::{WalAppend, WalRecord};
 
 /// What a log holds, by replay.
@@ -168,7 +169,7 @@ impl Shadow {
         let mut clock = ClusterClock::default();
         for slot in (1..=chosen.0).map(Slot) {
             let (_, entry) = self.disk.value(slot).expect("a log has no holes");
-            clock.observe(&entry);
+            clock.observe(slot, &entry);
         }
         let above = (chosen.0 + 1..=self.disk.last().0).map(Slot);
         let accepted = above.clone().map(|slot| {
@@ -186,6 +187,7 @@ impl Shadow {
             chosen_marks: above
                 .filter(|slot| self.disk.marked.contains_key(slot))
                 .collect(),
+            memories: Memories::default(),
         }
     }
 

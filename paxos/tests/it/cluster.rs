@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use paxos::ghost::{Ghost, Verdict};
 use paxos::{
-    ClusterId, Config, Core, DiskId, EntryKind, Identity, Input, LoadLog, Member, Membership,
-    Message, MonoTime, NodeId, Outbox, Proposal, Reject, Role, Slot, WalAppend, WalRecord,
+    ClusterId, Config, Core, DiskId, Entry, EntryKind, Identity, Input, Life, LoadLog, Member,
+    Membership, Memories, Message, MonoTime, NodeId, Outbox, Proposal, Reject, Role, Slot,
+    WalAppend, WalRecord,
 };
 
 /// A message on its way.
@@ -42,7 +43,7 @@ impl Shape {
     }
 }
 
-pub(crate) fn config(shape: Shape, node: NodeId, incarnation: u64) -> Config {
+pub(crate) fn config(shape: Shape, node: NodeId, life: Life) -> Config {
     let members = (1..=shape.nodes).map(|n| Member {
         node: NodeId(n),
         disk: disk(NodeId(n)),
@@ -64,17 +65,25 @@ pub(crate) fn config(shape: Shape, node: NodeId, incarnation: u64) -> Config {
     Config {
         heartbeat_us,
         election_us,
-        seed: shape.seed.wrapping_mul(31) + u64::from(node.0) * 1_000_003 + incarnation,
+        seed: shape.seed.wrapping_mul(31) + u64::from(node.0) * 1_000_003 + life.incarnation,
         peer_window_bytes: shape.window_bytes,
         chosen_tail_bytes: shape.tail_bytes,
         prefer_lowest_id: shape.prefer_lowest_id,
-        incarnation,
+        life,
         ..Config::new(identity, membership)
     }
 }
 
 pub(crate) fn disk(node: NodeId) -> DiskId {
     DiskId(100 + u64::from(node.0))
+}
+
+/// A copy of a data folder.
+#[derive(Clone, Debug)]
+struct Folder {
+    disk: paxos::ghost::DiskCopy,
+    starts: u64,
+    superblock: Memories,
 }
 
 /// A cluster in the hands of a test.
@@ -92,6 +101,18 @@ pub(crate) struct Cluster {
     pub(crate) placed: BTreeMap<u64, Slot>,
     pub(crate) rejected: BTreeMap<u64, Reject>,
     starts: BTreeMap<NodeId, u64>,
+    /// Starts of all nodes together.
+    all_starts: u64,
+    /// What the superblock of each node keeps of the others.
+    superblocks: BTreeMap<NodeId, Memories>,
+    images: BTreeMap<NodeId, Folder>,
+    /// Whether a replica may stop by itself, and which did, and why.
+    pub(crate) may_stop: bool,
+    pub(crate) stopped: BTreeMap<NodeId, String>,
+    /// Agreement is about to be broken from outside, and the replicas have to find that themselves.
+    pub(crate) unwatched: bool,
+    /// What each node took for chosen, as far as its disk still says so.
+    pub(crate) histories: BTreeMap<NodeId, BTreeMap<Slot, Entry>>,
     next_link: u64,
     next_id: u64,
     loads: Vec<(NodeId, LoadLog)>,
@@ -122,6 +143,13 @@ impl Cluster {
             placed: BTreeMap::new(),
             rejected: BTreeMap::new(),
             starts: BTreeMap::new(),
+            all_starts: 0,
+            superblocks: BTreeMap::new(),
+            images: BTreeMap::new(),
+            may_stop: false,
+            stopped: BTreeMap::new(),
+            unwatched: false,
+            histories: BTreeMap::new(),
             next_link: 0,
             next_id: 0,
             loads: Vec::new(),
@@ -137,10 +165,24 @@ impl Cluster {
     pub(crate) fn start(&mut self, node: NodeId) -> Verdict {
         let mut recovered = self.ghost.recover(node);
         recovered.first = Slot(1);
-        self.ghost.started(node, &recovered)?;
+        let replayed = (1..=recovered.chosen.0).map(Slot);
+        let replayed = replayed.filter_map(|slot| Some((slot, self.ghost.stored(node, slot)?.1)));
+        self.histories.insert(node, replayed.collect());
+        let verdict = self.ghost.started(node, &recovered);
+        self.judge(verdict)?;
         let starts = self.starts.entry(node).or_default();
         *starts += 1;
-        let core = Core::new(config(self.shape, node, *starts), recovered, self.now);
+        self.all_starts += 1;
+        let life = Life {
+            incarnation: *starts,
+            start: self.all_starts,
+        };
+        recovered.memories = self.superblocks.get(&node).cloned().unwrap_or_default();
+        if let Some(condemned) = &recovered.memories.condemned {
+            self.stopped.insert(node, condemned.to_string());
+            return Ok(());
+        }
+        let core = Core::new(config(self.shape, node, life), recovered, self.now);
         self.cores.insert(node, core);
         self.unsynced.insert(node, VecDeque::new());
         for other in self.nodes() {
@@ -156,7 +198,7 @@ impl Cluster {
         let link = self.next_link;
         self.links.insert((a.min(b), a.max(b)), link);
         for (at, of) in [(a, b), (b, a)] {
-            let Some(hello) = self.cores.get(&of).map(|core| core.hello(at)) else {
+            let Some(hello) = self.cores.get(&of).map(Core::hello) else {
                 continue;
             };
             self.step(
@@ -210,6 +252,25 @@ impl Cluster {
         Ok(())
     }
 
+    /// Copies the folder of `node` as it is on disk.
+    pub(crate) fn copy_folder(&mut self, node: NodeId) {
+        let folder = Folder {
+            disk: self.ghost.copy_disk(node),
+            starts: self.starts.get(&node).copied().unwrap_or_default(),
+            superblock: self.superblocks.get(&node).cloned().unwrap_or_default(),
+        };
+        self.images.insert(node, folder);
+    }
+
+    /// Puts the copy back in place of what a dead `node` had.
+    pub(crate) fn put_back(&mut self, node: NodeId) {
+        assert!(!self.cores.contains_key(&node), "it runs");
+        let folder = self.images[&node].clone();
+        self.ghost.put_back(node, folder.disk);
+        self.starts.insert(node, folder.starts);
+        self.superblocks.insert(node, folder.superblock);
+    }
+
     /// The disk of `node` finishes its oldest `count` submissions.
     pub(crate) fn sync(&mut self, node: NodeId, count: usize) -> Verdict {
         let Some(unsynced) = self.unsynced.get_mut(&node) else {
@@ -221,7 +282,8 @@ impl Cluster {
         };
         let seq = unsynced[last].seq;
         unsynced.drain(..count);
-        self.ghost.durable(node, seq)?;
+        let verdict = self.ghost.durable(node, seq);
+        self.judge(verdict)?;
         self.step(node, Input::WalDurable { seq })
     }
 
@@ -294,11 +356,25 @@ impl Cluster {
         if trace {
             println!("        -> {out:?}");
         }
-        self.ghost.stepped(core, &out)?;
-        assert_eq!(out.fatal, None, "node {node}");
+        let verdict = self.ghost.stepped(core, &out);
+        self.judge(verdict)?;
+        assert!(
+            self.may_stop || out.fatal.is_none(),
+            "node {node}: {:?}",
+            out.fatal
+        );
         self.take(node, &out);
+        let (remember, fatal) = (out.remember.clone(), out.fatal.clone());
         if let Some(record) = &mut self.record {
             record.push((node, out));
+        }
+        if let Some(why) = fatal {
+            self.stopped.insert(node, why);
+            return self.crash(node, 0);
+        }
+        if let Some(remember) = remember {
+            let number = remember.number;
+            return self.step(node, Input::Remembered { number });
         }
         while let Some((at, load)) = self.loads.pop() {
             self.load(at, load)?;
@@ -321,12 +397,23 @@ impl Cluster {
                 }
             }
         }
+        let memories = out.remember_later.iter();
+        let memories = memories.chain(out.remember.iter().map(|remember| &remember.memories));
+        if let Some(memories) = memories.last() {
+            self.superblocks.insert(node, memories.clone());
+        }
         self.unsynced
             .entry(node)
             .or_default()
             .extend(out.wal.iter().cloned());
         self.loads
             .extend(out.load_log.iter().map(|load| (node, *load)));
+        let history = self.histories.entry(node).or_default();
+        history.extend(
+            out.chosen
+                .iter()
+                .map(|chosen| (chosen.slot, chosen.entry.clone())),
+        );
         self.reads_answered += out.reads_ready.len() as u64;
         self.placed
             .extend(out.placed.iter().map(|&(id, slot, _)| (id, slot)));
@@ -359,6 +446,10 @@ impl Cluster {
                 entries,
             },
         )
+    }
+
+    fn judge(&self, verdict: Verdict) -> Verdict {
+        if self.unwatched { Ok(()) } else { verdict }
     }
 
     pub(crate) fn leaders(&self) -> Vec<NodeId> {

@@ -5,10 +5,11 @@ use expect_test::expect;
 use paxos::birth::BirthRecord;
 use paxos::message::{
     Accept, Accepted, ChosenChunk, Faulty, FetchChosen, Heartbeat, HeartbeatAck, Held, Nack,
-    Prepare, Probe, ProbeReply, Promise, Resync, Run, TransferNow, Verdict,
+    Objection, Prepare, Probe, ProbeReply, Promise, Resync, Run, TransferNow, Verdict, Witness,
 };
 use paxos::{
-    Ballot, Condition, DecodeError, DiskId, Entry, EntryKind, Input, Message, NodeId, Slot,
+    Ballot, Condition, DecodeError, DiskId, Entry, EntryKind, Input, Life, Mark, Memory, Message,
+    NodeId, Slot, Testimony,
 };
 use proptest::prelude::*;
 
@@ -65,6 +66,34 @@ fn faults() -> impl Strategy<Value = Vec<Faulty>> {
     prop::collection::vec(range, 0..2)
 }
 
+fn testimonies() -> impl Strategy<Value = Testimony> {
+    let n = any::<u64>;
+    let memory = (0u64..3, 0u64..3, ballots(), slots(), slots());
+    let memory = memory.prop_map(|(incarnation, start, ballot, accepted, last)| Memory {
+        life: Life { incarnation, start },
+        ballot,
+        accepted,
+        last,
+    });
+    let mark = (slots(), n(), slots(), n());
+    (0u16..4, memory, mark).prop_map(
+        |(node, memory, (slot, chain, state_slot, state))| Testimony {
+            node: NodeId(node),
+            memory,
+            mark: Mark {
+                slot,
+                chain,
+                state_slot,
+                state,
+            },
+        },
+    )
+}
+
+fn witnesses() -> impl Strategy<Value = Vec<Testimony>> {
+    prop::collection::vec(testimonies(), 0..3)
+}
+
 fn verdicts() -> impl Strategy<Value = Verdict> {
     prop_oneof![
         Just(Verdict::Grant),
@@ -100,16 +129,19 @@ fn messages() -> impl Strategy<Value = Message> {
                 have,
             })
         }),
-        (b(), s(), s(), s(), s(), reports(), faults()).prop_map(
-            |(ballot, first, chosen, last, start, held, faulty)| Message::Promise(Promise {
-                ballot,
-                first,
-                chosen,
-                last,
-                start,
-                held,
-                faulty
-            })
+        (b(), s(), s(), s(), s(), reports(), faults(), witnesses()).prop_map(
+            |(ballot, first, chosen, last, start, held, faulty, witness)| Message::Promise(
+                Promise {
+                    ballot,
+                    first,
+                    chosen,
+                    last,
+                    start,
+                    held,
+                    faulty,
+                    witness
+                }
+            )
         ),
         (b(), b()).prop_map(|(refused, promised)| Message::Nack(Nack { refused, promised })),
         (b(), s(), lists(), s(), n()).prop_map(|(ballot, prev, entries, commit, round)| {
@@ -131,14 +163,15 @@ fn messages() -> impl Strategy<Value = Message> {
                 round
             })
         ),
-        (b(), s(), n(), s()).prop_map(|(ballot, commit, round, needed)| Message::Heartbeat(
-            Heartbeat {
+        (b(), s(), n(), s(), witnesses()).prop_map(|(ballot, commit, round, needed, witness)| {
+            Message::Heartbeat(Heartbeat {
                 ballot,
                 commit,
                 round,
-                needed
-            }
-        )),
+                needed,
+                witness,
+            })
+        }),
         (
             b(),
             n(),
@@ -146,10 +179,10 @@ fn messages() -> impl Strategy<Value = Message> {
             s(),
             s(),
             s(),
-            (n(), s(), n(), any::<[bool; 2]>())
+            (n(), s(), n(), any::<[bool; 2]>(), testimonies())
         )
             .prop_map(|(ballot, round, upto, received, chosen, applied, disk)| {
-                let (wal_age_us, recorded, sync_us, [low, blocked]) = disk;
+                let (wal_age_us, recorded, sync_us, [low, blocked], own) = disk;
                 Message::HeartbeatAck(HeartbeatAck {
                     ballot,
                     round,
@@ -161,6 +194,7 @@ fn messages() -> impl Strategy<Value = Message> {
                     recorded,
                     sync_us,
                     condition: Condition { low, blocked },
+                    own,
                 })
             }),
         (b(), s()).prop_map(|(ballot, next)| Message::Resync(Resync { ballot, next })),
@@ -175,6 +209,21 @@ fn messages() -> impl Strategy<Value = Message> {
             }
         )),
         (b(), s()).prop_map(|(ballot, upto)| Message::TransferNow(TransferNow { ballot, upto })),
+        (
+            s(),
+            any::<bool>(),
+            n(),
+            prop::collection::vec((0u16..4).prop_map(NodeId), 0..3)
+        )
+            .prop_map(
+                |(slot, is_state, hash, agreeing)| Message::Objection(Objection {
+                    slot,
+                    is_state,
+                    hash,
+                    agreeing
+                })
+            ),
+        witnesses().prop_map(|witness| Message::Witness(Witness { witness })),
     ]
 }
 
@@ -187,7 +236,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(tag in 0u8..16, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_survived(tag in 0u8..17, tail in prop::collection::vec(any::<u8>(), 0..200)) {
         let bytes = Bytes::from([vec![tag], tail].concat());
         if let Ok(message) = Message::decode(bytes.clone()) {
             prop_assert_eq!(message.encode(), bytes.clone());

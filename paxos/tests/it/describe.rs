@@ -163,6 +163,12 @@ fn message(message: &Message) -> String {
         Message::FetchChosen(m) => format!("{name} from={}", m.from),
         Message::ChosenChunk(m) => format!("{name} {}", entries(m.start, &m.entries)),
         Message::TransferNow(m) => format!("{name} {} upto={}", m.ballot, m.upto),
+        Message::Objection(m) => format!("{name} slot={} with={:?}", m.slot, m.agreeing),
+        Message::Witness(m) => {
+            let of = |t: &paxos::Testimony| format!("{} {}", t.node, t.memory);
+            let all: Vec<String> = m.witness.iter().map(of).collect();
+            format!("{name} {}", all.join("; "))
+        }
     }
 }
 
@@ -180,6 +186,15 @@ fn note(note: &Note) -> String {
         } => {
             let expected = expected.map_or_else(|| "none".into(), |disk| disk.to_string());
             format!("note: refused node {peer} with disk {found}, expected {expected}")
+        }
+        Note::RefusedLife { peer, found, known } => {
+            format!("note: refused node {peer} in start {found}, known is {known}")
+        }
+        Note::RefusedCopy { peer, known } => {
+            format!("note: refused node {peer} as an old copy, known is {known}")
+        }
+        Note::RefusedHistory { peer, slot, .. } => {
+            format!("note: refused node {peer}: its history differs at {slot}")
         }
         other => format!("note: {other:?}"),
     }

@@ -18,7 +18,10 @@
 //! | `transfer N M`, `stepdown N` | an operator's wish |
 //! | `crash N [KEEP]`, `restart N` | of what was on its way to the disk KEEP submissions survive |
 //! | `reset A B`, `connect A B` | a connection breaks, stands again |
-//! | `hello A B disk=D [acked=S]` | B introduces itself to A so |
+//! | `hello A B [disk=D] [life=I/S] [knows=I/S] [last=SLOT] [ballot=R.N] [accepted=SLOT]` | B introduces itself to A so, and remembers that of A |
+//! | `copy N`, `putback N` | an operator copies N's folder; puts the copy back, N being dead |
+//! | `unwatched` | agreement is about to be broken from outside: the ghost says no more |
+//! | `stops` | from here on a replica may stop by itself |
 //! | `snapshot N SLOT` | N's application saved a snapshot |
 //! | `status` | one line per replica |
 
@@ -26,7 +29,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use paxos::ghost::Verdict;
-use paxos::{Admin, DiskId, Input, NodeId, Outbox, PeerHello, Role, Slot};
+use paxos::{
+    Admin, Ballot, DiskId, Input, Life, Mark, Memory, NodeId, Outbox, PeerHello, Role, Slot,
+    Testimony,
+};
 
 use crate::cluster::{Cluster, Flight, Shape};
 use crate::describe;
@@ -127,6 +133,22 @@ fn command(cluster: &mut Cluster, words: &[&str]) -> String {
         "reset" => cluster.disconnect(node(1), node(2), true),
         "connect" => cluster.connect(node(1), node(2)),
         "hello" => return hello(cluster, words),
+        "copy" => {
+            cluster.copy_folder(node(1));
+            Ok(())
+        }
+        "putback" => {
+            cluster.put_back(node(1));
+            Ok(())
+        }
+        "unwatched" => {
+            cluster.unwatched = true;
+            Ok(())
+        }
+        "stops" => {
+            cluster.may_stop = true;
+            Ok(())
+        }
         "snapshot" => {
             let slot = Slot(number(words[2]));
             cluster.step(
@@ -177,17 +199,30 @@ fn hello(cluster: &mut Cluster, words: &[&str]) -> String {
     let (at, peer) = (NodeId(number(words[1])), NodeId(number(words[2])));
     let mut hello = PeerHello {
         node: peer,
-        disk: DiskId(0),
-        incarnation: 1,
-        acked: Slot::NONE,
+        disk: crate::cluster::disk(peer),
+        life: Life {
+            incarnation: 9,
+            start: 9,
+        },
+        witness: Vec::new(),
     };
+    let mut known = Memory::default();
     for option in &words[3..] {
         match option.split_once('=') {
             Some(("disk", disk)) => hello.disk = DiskId(number(disk)),
-            Some(("acked", slot)) => hello.acked = Slot(number(slot)),
+            Some(("life", life)) => hello.life = life_of(life),
+            Some(("knows", life)) => known.life = life_of(life),
+            Some(("last", slot)) => known.last = Slot(number(slot)),
+            Some(("accepted", slot)) => known.accepted = Slot(number(slot)),
+            Some(("ballot", ballot)) => known.ballot = ballot_of(ballot),
             _ => panic!("unknown option {option}"),
         }
     }
+    hello.witness.push(Testimony {
+        node: at,
+        memory: known,
+        mark: Mark::default(),
+    });
     let mut out = Outbox::default();
     let now = cluster.now;
     let core = cluster.cores.get_mut(&at).expect("a running replica");
@@ -205,6 +240,19 @@ fn hello(cluster: &mut Cluster, words: &[&str]) -> String {
     text
 }
 
+fn life_of(text: &str) -> Life {
+    let (incarnation, start) = text.split_once('/').expect("incarnation/start");
+    Life {
+        incarnation: number(incarnation),
+        start: number(start),
+    }
+}
+
+fn ballot_of(text: &str) -> Ballot {
+    let (round, node) = text.split_once('.').expect("round.node");
+    Ballot::new(number(round), NodeId(number(node)))
+}
+
 fn describe_out(node: NodeId, out: &Outbox, text: &mut String) {
     for line in describe::outbox(out) {
         writeln!(text, "{node}: {line}").expect("writing to a string");
@@ -213,6 +261,9 @@ fn describe_out(node: NodeId, out: &Outbox, text: &mut String) {
 
 fn status(cluster: &Cluster) -> String {
     let mut text = String::new();
+    for (node, why) in &cluster.stopped {
+        writeln!(text, "{node}: stopped: {why}").expect("string");
+    }
     for (node, core) in &cluster.cores {
         let s = core.status();
         let role = format!("{:?}", s.role).to_lowercase();

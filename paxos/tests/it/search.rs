@@ -207,7 +207,7 @@ const SMALL: Limits = Limits {
     proposals: 0,
     crashes: 1,
     depth: 40,
-    states: 6_000,
+    states: 10_000,
 };
 
 /// One candidacy and one crash anywhere: every state there is.

@@ -158,7 +158,16 @@ impl Cluster {
 
     /// `node serve` with all flags of that replica.
     pub fn command(&self, id: u16) -> Command {
-        let replica = &self.replicas[&id];
+        self.command_of(&self.replicas[&id])
+    }
+
+    /// `node serve` as that replica, but on another folder and other addresses.
+    pub fn command_on(&self, id: u16, data: &Path) -> Command {
+        self.command_of(&Replica::new(id, data.to_owned()))
+    }
+
+    fn command_of(&self, replica: &Replica) -> Command {
+        let id = replica.id;
         let mut command = command("node");
         command
             .args(["serve", "--id", &id.to_string()])

@@ -168,6 +168,7 @@ impl Replica {
         let disk: SharedDisk = Arc::new(self.disk.clone());
         self.life += 1;
         self.config.seed = self.config.seed.wrapping_add(0x9e37_79b9);
+        self.config.start = self.config.seed ^ self.life.rotate_left(40);
         let folder = boot::open_folder(disk.clone(), self.config.node, self.environment())?;
         let promised_before = folder.meta().promised;
         let booted = boot::boot(folder, disk, &self.config, self.now(real_us).mono)?;

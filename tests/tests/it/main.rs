@@ -10,6 +10,7 @@ mod disk;
 mod leadership;
 mod leases;
 mod load;
+mod old_copies;
 mod old_folder;
 mod pages;
 mod restarts;

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::ledger::{Known, Ledger};
 use crate::source::Source;
 
-const PAYLOAD_VERSION: u64 = 1;
+const PAYLOAD_VERSION: u64 = 2;
 const PAYLOAD_HEAD_BYTES: usize = 24;
 
 /// A machine on its way through the log.
@@ -180,7 +180,7 @@ impl<'a> Replay<'a> {
 
     /// Does what a replica does with an entry.
     fn apply(&mut self, slot: u64, entry: &Entry) -> Effects {
-        let moved = self.clock.observe(entry);
+        let moved = self.clock.observe(paxos::Slot(slot), entry);
         self.wall_ms = entry.wall_ms();
         let at = At {
             slot: Slot(slot),
@@ -214,12 +214,19 @@ pub(crate) fn load(
         .split_at_checked(PAYLOAD_HEAD_BYTES)
         .ok_or_else(|| fault(&"too short for a state"))?;
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
-    if word(0) != PAYLOAD_VERSION {
-        return Err(fault(&format_args!(
-            "its state has version {}, this program reads {PAYLOAD_VERSION}",
-            word(0)
-        )));
-    }
+    // Version 1 knew no chain hash.
+    let (chain, rest) = match word(0) {
+        1 => (0, rest),
+        PAYLOAD_VERSION => rest
+            .split_first_chunk()
+            .map(|(chain, rest)| (u64::from_le_bytes(*chain), rest))
+            .ok_or_else(|| fault(&"too short for a state"))?,
+        version => {
+            return Err(fault(&format_args!(
+                "its state has version {version}, this program reads 1 to {PAYLOAD_VERSION}"
+            )));
+        }
+    };
     let machine = Machine::decode_snapshot(rest).map_err(|error| fault(&error))?;
     if machine.applied().0 != snapshot.slot {
         return Err(fault(&format_args!(
@@ -230,6 +237,7 @@ pub(crate) fn load(
     let clock = ClusterClock {
         time_ms: word(8),
         leader: Ballot::from_raw(word(16)),
+        chain: paxos::Chain(chain),
     };
     Ok((machine, clock))
 }

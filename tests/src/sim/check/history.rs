@@ -158,7 +158,7 @@ impl History {
 
     fn extend(&mut self, slot: Slot, entry: &Entry) -> Verdict {
         let before_ms = self.clock.time_ms;
-        let moved = self.clock.observe(entry);
+        let moved = self.clock.observe(slot, entry);
         ensure(moved.time_ms >= before_ms, "S3", || {
             format!("time falls in slot {slot}")
         })?;

@@ -141,6 +141,17 @@ impl World {
             .expect("it has just run");
         target.log_queue.extend(out.wal);
         target.effects.extend(out.effects);
+        if let Some(memories) = out.remember_later.take() {
+            target
+                .writer
+                .note_peers_later(memories.encode())
+                .expect("a few members fit");
+        }
+        if let Some(remember) = out.remember.take()
+            && !self.remember(replica, remember)?
+        {
+            return Ok(());
+        }
         self.start_log(replica);
         let life = self.replicas[replica].life;
         self.carry_out(replica)?;

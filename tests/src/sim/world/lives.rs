@@ -193,7 +193,7 @@ impl World {
         };
         for (at, peer, at_us) in [(low, high, at_low), (high, low, at_high)] {
             let process = self.replicas[peer].process.as_ref().expect("both run");
-            let hello = process.engine.core().hello(NodeId(at as u16 + 1));
+            let hello = process.engine.core().hello();
             let peer_id = NodeId(peer as u16 + 1);
             let life = self.replicas[at].life;
             self.replicas[at]

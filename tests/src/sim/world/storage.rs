@@ -5,7 +5,7 @@ use node::filestore::{CheckStep, FileError, ReadError};
 use paxos::Slot;
 
 use super::World;
-use crate::sim::check::{Verdict, ensure};
+use crate::sim::check::{Verdict, Violation, ensure};
 use crate::sim::event::Event;
 use crate::sim::plan::{Fault, MS};
 
@@ -71,6 +71,34 @@ impl World {
         self.deliver(replica, Input::Durable { seq });
         self.start_log(replica);
         Ok(())
+    }
+
+    /// Has the superblock keep what is to be remembered of the peers. Gives false if the process ended by it.
+    pub(super) fn remember(
+        &mut self,
+        replica: usize,
+        remember: paxos::Remember,
+    ) -> Result<bool, Violation> {
+        let takes = self.dice.between(self.plan.disk_us.0, self.plan.disk_us.1);
+        let target = &mut self.replicas[replica];
+        let life = target.life;
+        let process = target.process.as_mut().expect("it has just run");
+        if let Err(error) = process.writer.note_peers(remember.memories.encode()) {
+            self.on_disk_error(replica, &error.to_string())?;
+            return Ok(false);
+        }
+        let input = Input::Remembered {
+            number: remember.number,
+        };
+        self.agenda.add(
+            self.now_us + 2 * takes,
+            Event::Deliver {
+                replica,
+                life,
+                input,
+            },
+        );
+        Ok(true)
     }
 
     /// What the server's log thread does in idle moments, and the watch over the disk's space.

@@ -113,7 +113,7 @@ impl Rig {
         let mut machine = Machine::new();
         let mut clock = ClusterClock::default();
         for (at, entry) in (1..=slot).zip(story::entries()) {
-            let moved = clock.observe(&entry);
+            let moved = clock.observe(paxos::Slot(at), &entry);
             let at = At {
                 slot: Slot(at),
                 time: ClusterTime(moved.time_ms),

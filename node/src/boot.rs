@@ -13,6 +13,7 @@
 //! damaged: a guess could lose what was acknowledged.
 
 mod base;
+mod rebuild;
 mod refusal;
 mod replay;
 
@@ -27,6 +28,7 @@ use wal::{Environment, Folder, Recovery, Writer};
 use crate::engine::{Engine, EngineOptions, Limits, Restored, SnapshotPolicy};
 use crate::filestore::{FileStore, Inspection};
 
+pub use rebuild::rebuild;
 pub use refusal::Refusal;
 
 use replay::Replayed;

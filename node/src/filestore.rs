@@ -17,12 +17,13 @@
 //!
 //! Whoever must not wait for the disk uses [`FileStore::begin`] and [`FileStore::finish`]: writes go to the page cache at
 //! once, and what creates, moves or syncs is a [`FileJob`] for another thread. Every read is checked against the checksums
-//! of the pieces that it touches. A file that fails is refused from then on, and the next start rebuilds it from the log or
-//! says that it cannot.
+//! of the pieces that it touches. A file that fails is refused until it is written again from the log, while the replica
+//! runs ([`FileStore::next_rebuild`]) or at the next start, which says so if it cannot.
 
 mod check;
 mod handles;
 mod jobs;
+mod rebuild;
 mod restore;
 mod sums;
 
@@ -37,6 +38,7 @@ use crate::engine::{FileRead, SnapshotJob};
 
 pub use check::CheckStep;
 pub use jobs::{FileDone, FileJob, Needless, ReadJob, RecheckMark, SyncSet};
+pub use rebuild::{Rebuild, Rebuilt};
 pub use restore::{FileFault, Inspection};
 
 use check::{Checker, Slice};
@@ -130,6 +132,8 @@ pub struct FileStore {
     inspected: BTreeMap<FileId, Sums>,
     /// Files that are not what was written, and why.
     bad: BTreeMap<FileId, String>,
+    /// Those of them that are still to be written again.
+    to_rebuild: VecDeque<(FileId, String)>,
     /// What lies in `removed/`.
     removed: BTreeSet<FileId>,
     /// The files that each kept snapshot names, newest first; at most [`SNAPSHOTS_KEPT`].
@@ -164,6 +168,7 @@ impl FileStore {
             sums: BTreeMap::new(),
             inspected: BTreeMap::new(),
             bad: BTreeMap::new(),
+            to_rebuild: VecDeque::new(),
             removed,
             kept: VecDeque::new(),
             checker: Checker::default(),
@@ -371,10 +376,11 @@ impl FileStore {
 
     /// From now on this file is not read. The text is for the operator. Have [`FileStore::recheck_mark`] made, too.
     pub fn note_damage(&mut self, id: FileId, name: &str, what: &str) -> String {
-        self.bad.insert(id, what.to_owned());
+        if self.bad.insert(id, what.to_owned()).is_none() {
+            self.to_rebuild.push_back((id, name.to_owned()));
+        }
         format!(
-            "file {name}: {what}. Reads of it are refused. Start the replica again: it verifies every file then, \
-             and rebuilds this one from the log if that reaches back far enough"
+            "file {name}: {what}. Reads of it are refused until it is written again from the log"
         )
     }
 

@@ -89,7 +89,7 @@ fn reaches_back(writer: &Writer, slot: u64) -> bool {
     writer.last_slot() <= slot || writer.first_slot() <= slot + 1
 }
 
-fn load(disk: &dyn Disk, snapshot: Option<&SnapshotRef>) -> Result<SnapshotJob, String> {
+pub(super) fn load(disk: &dyn Disk, snapshot: Option<&SnapshotRef>) -> Result<SnapshotJob, String> {
     let Some(snapshot) = snapshot else {
         let clock = ClusterClock::default();
         return Ok(SnapshotJob {

@@ -337,3 +337,140 @@ fn a_damaged_snapshot_is_passed_over() {
     assert_eq!(running.booted.report.base, Slot(slots[slots.len() - 2]));
     assert_eq!(content(&disk, "file_0"), expected);
 }
+
+/// The record below the snapshot is gone from this log, the state that it led to is not. The operator is told in one line,
+/// and a new snapshot follows at once.
+#[test]
+fn damage_below_a_snapshot_starts_and_is_told_in_one_line() {
+    let disk = born();
+    let mut running = start(&disk).expect("started");
+    let session = running.open();
+    let mut seq = 1;
+    while running.snapshots < 2 {
+        running.section(session, seq, "file_0", "z");
+        seq += 3;
+    }
+    let expected = content(&disk, "file_0");
+    assert_eq!(running.booted.report.warning(), None);
+    drop(running);
+    disk.kill();
+    let listed = disk.list("wal").expect("listed");
+    let oldest = listed.iter().find(|entry| entry.name.ends_with(".wal"));
+    let oldest = format!("wal/{}", oldest.expect("a segment").name);
+    // The header of its second batch, behind the segment's header and the marker.
+    disk.flip_bit(&oldest, 3 * 4096 + 40, 1);
+
+    let mut running = start(&disk).expect("started");
+    let warning = running.booted.report.warning().expect("told");
+    assert_eq!(warning.lines().count(), 1);
+    for part in [
+        "1 damaged place",
+        "a verified snapshot stands for the values",
+        &oldest,
+    ] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    assert_eq!(content(&disk, "file_0"), expected);
+    let session = running.open();
+    running.section(session, 1, "file_0", "!");
+    assert_eq!(running.snapshots, 1, "a new one follows");
+    assert_eq!(content(&disk, "file_0"), expected + "!");
+}
+
+impl Running {
+    /// Notes that `file_0` is damaged, and what a read of it says now.
+    fn find_damage(&mut self) -> (crate::filestore::Rebuild, bool) {
+        let fact = self.booted.engine.machine().files();
+        let fact = fact
+            .into_iter()
+            .find(|fact| fact.name == "file_0")
+            .expect("made");
+        let files = &mut self.booted.files;
+        let told = files.note_damage(fact.id, "file_0", "its bytes are not what was written");
+        assert!(told.contains("refused until it is written again"), "{told}");
+        let file = files
+            .next_rebuild()
+            .expect("opened")
+            .expect("to be written again");
+        assert!(files.next_rebuild().expect("nothing to open").is_none());
+        let refused = self.read().is_err();
+        (file, refused)
+    }
+
+    fn read(&mut self) -> Result<Bytes, crate::filestore::ReadError> {
+        let fact = self.booted.engine.machine().files();
+        let fact = fact
+            .into_iter()
+            .find(|fact| fact.name == "file_0")
+            .expect("made");
+        let origin = crate::engine::Origin {
+            conn: ConnId(1),
+            request: 1,
+        };
+        self.booted.files.read(&crate::engine::FileRead {
+            origin,
+            slot: self.booted.engine.applied(),
+            id: fact.id,
+            name: fact.name,
+            offset: 0,
+            len: fact.length as u32,
+            file_len: fact.length,
+        })
+    }
+}
+
+/// While the replica runs, and with an append that comes meanwhile.
+#[test]
+fn a_rotten_file_is_written_again_from_the_log() {
+    let disk = born();
+    let mut running = start(&disk).expect("started");
+    let session = running.open();
+    running.section(session, 1, "file_0", "0123456789");
+    let mut seq = 4;
+    // From the empty state, from the older snapshot, and from the newest one.
+    for from_end in [8, 25, 15] {
+        while from_end > 8 && running.snapshots < 2 {
+            running.section(session, seq, "file_0", "0123456789");
+            seq += 3;
+        }
+        if from_end == 25 {
+            running.section(session, seq, "file_0", "behind the snapshot");
+            seq += 3;
+        }
+        let good = content(&disk, "file_0");
+        disk.flip_bit("files/file_0", good.len() as u64 - from_end, 3);
+        assert!(running.read().is_err());
+        let (file, refused) = running.find_damage();
+        assert!(refused);
+        let applied = running.booted.engine.applied();
+        running.section(session, seq, "file_0", "+");
+        seq += 3;
+        let reader = running.booted.writer.reader();
+        let rebuilt = rebuild(&reader, applied, file).expect("the log reaches back");
+        assert!(running.booted.files.rebuilt(rebuilt));
+        assert!(!running.booted.files.is_damaged());
+        assert_eq!(running.read().expect("read again"), good.clone() + "+");
+        assert_eq!(content(&disk, "file_0"), good + "+");
+    }
+}
+
+#[test]
+fn a_rotten_file_that_the_log_does_not_reach_stays_refused() {
+    let disk = born();
+    let mut running = start(&disk).expect("started");
+    let session = running.open();
+    running.section(session, 1, "file_0", "early");
+    let mut seq = 4;
+    while running.booted.writer.first_slot() <= 1 {
+        running.section(session, seq, "file_1", "x");
+        seq += 3;
+    }
+    disk.flip_bit("files/file_0", 1, 3);
+    let (file, refused) = running.find_damage();
+    let applied = running.booted.engine.applied();
+    let why = rebuild(&running.booted.writer.reader(), applied, file).err();
+    let why = why.expect("nothing to rebuild it from");
+    assert!(why.contains("which the snapshot of slot"), "{why}");
+    assert!(why.contains("the log begins at slot"), "{why}");
+    assert!(refused && running.read().is_err());
+}

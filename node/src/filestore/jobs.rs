@@ -192,7 +192,7 @@ impl ReadJob {
     }
 }
 
-fn read_piece(
+pub(super) fn read_piece(
     file: &dyn wal::storage::DiskFile,
     path: &str,
     piece: &Piece,

@@ -9,7 +9,7 @@ use crate::records;
 use crate::server::reactor::Reactor;
 use crate::server::snapshots::Done;
 use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy};
-use crate::server::{loads, notes};
+use crate::server::{loads, notes, rebuilds};
 
 impl Reactor {
     pub(super) fn act(&mut self, now: Now) -> Result<(), Failure> {
@@ -92,7 +92,11 @@ impl Reactor {
         if let Some(job) = self.out.snapshot.take() {
             self.effects.hold_snapshot(job);
         }
-        // A damaged file may be rebuilt from the log at the next start: it is not cut then, until it reaches its cap.
+        if let Some(file) = self.effects.take_rebuild() {
+            let (applied, reader) = (self.engine.applied(), self.wal.log().reader());
+            rebuilds::start(file, applied, reader, self.inbox.clone());
+        }
+        // A damaged file is rebuilt from the log, now or at the next start: it is not cut then, until it reaches its cap.
         let hold = self.effects.has_damage() && self.wal.log_bytes() < self.keep_log_bytes;
         if !hold && let Some((job, files)) = self.effects.take_snapshot() {
             self.snapshots.start(job, files, self.wal.log());

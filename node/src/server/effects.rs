@@ -13,11 +13,12 @@ use statemachine::{FileId, FileOp};
 use crate::engine::{Effect, FileRead, SnapshotJob};
 use crate::failure::{Exit, Failure, with_causes};
 use crate::filestore::{
-    CheckStep, FileDone, FileError, FileJob, FileStore, Needless, ReadError, ReadJob, RecheckMark,
-    SyncSet,
+    CheckStep, FileDone, FileError, FileJob, FileStore, Needless, ReadError, ReadJob, Rebuild,
+    RecheckMark, SyncSet,
 };
 use crate::server::clients::Clients;
 use crate::server::inbox::{Event, Inbox};
+use crate::server::rebuilds::Done;
 
 /// Bytes of a data file that one slice of the background check reads.
 const CHECK_SLICE_BYTES: usize = 256 << 10;
@@ -58,6 +59,8 @@ pub(crate) struct Effects {
     /// A snapshot whose slot the files may not have reached yet.
     snapshot: Option<SnapshotJob>,
     checking: bool,
+    /// A damaged file is being written again.
+    rebuilding: bool,
     full: bool,
     /// To the thread that may wait for the disk.
     worker: mpsc::Sender<Work>,
@@ -83,6 +86,7 @@ impl Effects {
             unchecked: Vec::new(),
             snapshot: None,
             checking: true,
+            rebuilding: false,
             full: false,
         }
     }
@@ -311,13 +315,40 @@ impl Effects {
         }
     }
 
-    /// A read found damage: the file is not read any more, and the next start looks at every byte.
+    /// A read found damage: the file is not read before it is written again, and the next start looks at every byte.
     pub(crate) fn on_rotten(&mut self, rotten: &Rotten) {
         let told = self
             .files
             .note_damage(rotten.id, &rotten.name, &rotten.what);
         tracing::warn!(file = rotten.name, "{told}");
         self.have_done(Work::Mark(self.files.recheck_mark()));
+    }
+
+    /// A damaged file to be written again from the log, if none is under way.
+    pub(crate) fn take_rebuild(&mut self) -> Option<Rebuild> {
+        if self.rebuilding {
+            return None;
+        }
+        let next = self.files.next_rebuild().unwrap_or_else(|error| {
+            not_rebuilt("a damaged file", &with_causes(&error));
+            None
+        });
+        self.rebuilding = next.is_some();
+        next
+    }
+
+    /// A damaged file was written again, or could not be.
+    pub(crate) fn on_rebuilt(&mut self, done: Done) {
+        self.rebuilding = false;
+        match done.result {
+            Ok(rebuilt) => {
+                if self.files.rebuilt(rebuilt) {
+                    let file = done.name;
+                    tracing::info!(file, "written again from the log: it can be read again");
+                }
+            }
+            Err(why) => not_rebuilt(&done.name, &why),
+        }
     }
 
     /// Takes over a snapshot that is to be made.
@@ -428,28 +459,34 @@ fn no_space(id: u64) -> net::Response {
     }
 }
 
-/// Reads, on whatever thread this is. A disk that fails here fails one answer, not the replica: what
+/// Reads, on whatever thread this is. A disk that fails here fails the reads of one file, not the replica: what
 /// it promised is in the log.
 fn answer(read: &FileRead, job: ReadJob) -> (net::Response, Option<Rotten>) {
-    match job.run() {
-        Ok(data) => (read.answer(data), None),
-        Err(error @ FileError::Rotten { from, to, .. }) => {
-            let rotten = Rotten {
-                id: read.id,
-                name: read.name.clone(),
-                what: format!("bytes {from} to {to} are not what was written"),
-            };
-            (unavailable(read, with_causes(&error)), Some(rotten))
+    let error = match job.run() {
+        Ok(data) => return (read.answer(data), None),
+        Err(error) => error,
+    };
+    let why = with_causes(&error);
+    let what = match error {
+        FileError::Rotten { from, to, .. } => {
+            format!("bytes {from} to {to} are not what was written")
         }
-        Err(error) => {
-            tracing::error!(
-                file = read.name,
-                error = with_causes(&error),
-                "a data file cannot be read"
-            );
-            (unavailable(read, with_causes(&error)), None)
-        }
-    }
+        _ => why.clone(),
+    };
+    let rotten = Rotten {
+        id: read.id,
+        name: read.name.clone(),
+        what,
+    };
+    (unavailable(read, why), Some(rotten))
+}
+
+fn not_rebuilt(file: &str, why: &str) {
+    tracing::warn!(
+        file,
+        why,
+        "not written again while the replica runs; the next start tries once more, or ends with 5 and says what to put back"
+    );
 }
 
 fn unavailable(read: &FileRead, reason: String) -> net::Response {

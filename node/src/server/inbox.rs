@@ -46,6 +46,8 @@ pub(crate) enum Event {
         /// The file and what is wrong with it, if its bytes are not what was written.
         rotten: Option<Rotten>,
     },
+    /// A damaged file was written again, or why not.
+    FileRebuilt(Box<super::rebuilds::Done>),
     /// Another thread carried out a file operation, or what had to come before it.
     FileDone(Box<FileDone>),
     /// A snapshot was made, or why not.

@@ -25,6 +25,7 @@ mod loads;
 mod notes;
 mod peers;
 mod reactor;
+mod rebuilds;
 mod signals;
 mod snapshots;
 mod standing;

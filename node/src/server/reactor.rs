@@ -237,6 +237,7 @@ impl Reactor {
                     .into_iter()
                     .for_each(|rotten| self.effects.on_rotten(&rotten));
             }
+            Event::FileRebuilt(done) => self.effects.on_rebuilt(*done),
             Event::FileDone(done) => {
                 self.effects.on_file_done(*done, &self.clients)?;
                 self.tell_blocked(now);

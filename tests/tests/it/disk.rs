@@ -113,6 +113,75 @@ fn last_byte(folder: &Path) -> (PathBuf, u64) {
         .expect("a log holds something")
 }
 
+/// Rot in a file under a running replica: reads of it are refused, and it is written again from the log.
+#[test]
+fn a_file_that_rots_is_written_again() {
+    let mut cluster = Cluster::start(1);
+    let client = cluster.client("C1");
+    section(&client, "one");
+    section(&client, "two");
+    let path = cluster.data(1).join("files/file_0");
+    let file = File::options().write(true).open(path).expect("it is there");
+    file.write_all_at(b"X", 5).expect("it can be damaged");
+    // The client asks again while it is refused; a wrong byte it never gets.
+    client.assert_cat("file_0", "one\ntwo\n");
+    wait_for("the word that it is well again", LIMIT, || {
+        let log = cluster.process(1).stderr();
+        log.contains("written again from the log: it can be read again")
+    });
+    client.assert_cat("file_0", "one\ntwo\n");
+    let log = cluster.process(1).stderr();
+    let warned = log
+        .lines()
+        .filter(|line| line.contains(" WARN ") && line.contains("file_0"));
+    assert_eq!(warned.count(), 1, "{log}");
+    section(&client, "three");
+    cluster.assert_file("file_0", "one\ntwo\nthree\n");
+    cluster.check_sections();
+}
+
+/// Damage of a value that a verified snapshot stands for stops no start, and is one warning.
+#[test]
+fn damage_below_a_snapshot_is_one_warning() {
+    let mut cluster = Plan::new(1).flag("--snapshot-after", "1MiB").start();
+    let client = cluster.client("C1");
+    section(&client, "a value below the snapshot");
+    for line in ["a", "b", "c", "d"] {
+        section(&client, &line.repeat(900_000));
+    }
+    wait_for("a snapshot", LIMIT, || {
+        cluster.process(1).stderr().contains("snapshot taken")
+    });
+    // Behind the snapshot's mark.
+    section(&client, "after");
+    cluster.kill(1);
+    let path = cluster.data(1).join("wal/0000000000000001.wal");
+    let bytes = std::fs::read(&path).expect("the first segment is there");
+    let needle = b"a value below the snapshot";
+    let at = bytes
+        .windows(needle.len())
+        .position(|found| found == needle);
+    let file = File::options().write(true).open(&path).expect("it opens");
+    let at = u64::try_from(at.expect("the value is in the log")).expect("a file's size");
+    file.write_all_at(b"A", at).expect("it can be damaged");
+
+    cluster.start_replica(1);
+    section(&client, "on");
+    let log = cluster.process(1).stderr();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    let [warning] = warnings[..] else {
+        panic!("one warning\n{log}")
+    };
+    for part in [
+        "1 damaged place",
+        "a verified snapshot stands for the values",
+        "A new snapshot follows",
+    ] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    cluster.check_sections();
+}
+
 #[test]
 fn deleted_files_are_rebuilt_from_the_log() {
     let mut cluster = Cluster::start(3);

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::Error;
-use client::raw::Link;
+use client::raw::{Link, Reply};
 use futures::future::try_join_all;
-use statemachine::{Beat, Command, Done, LockMode, Op, Outcome, Seq, SessionId, Token};
+use statemachine::{Beat, Command, Done, LockMode, Op, Outcome, Refusal, Seq, SessionId, Token};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// How long a session may take to be opened, and a lock to be granted.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a request that nobody answered is repeated.
+const ASKED_MAX: u32 = 5;
 /// After a sign of life that nobody answered.
 const REST: Duration = Duration::from_millis(50);
 /// Connections that the crowd shares.
@@ -84,7 +86,7 @@ impl Crowd {
             let link = links[usize::try_from(batch).unwrap_or(0) % LINKS].clone();
             let (counts, fault) = (counts.clone(), fault.clone());
             keepers.spawn_local(async move {
-                let joined = members.map(|member| join(&link, size, member));
+                let joined = members.map(|member| join(&link, size, member, &counts));
                 match try_join_all(joined).await {
                     Ok(beats) => {
                         drop(place);
@@ -115,14 +117,24 @@ impl Crowd {
     }
 }
 
-/// Opens one session and acquires its share of the locks.
-async fn join(link: &Link, size: Size, member: u64) -> Result<Beat, Error> {
+/// Opens one session and acquires its share of the locks. One that ends before all are there was never of the
+/// crowd: a driver that is overloaded while it loads must not count as a loss.
+async fn join(link: &Link, size: Size, member: u64, counts: &Counts) -> Result<Beat, Error> {
+    loop {
+        match join_once(link, size, member, counts).await {
+            Err(Error::Refused(Refusal::SessionExpired)) => add(&counts.again, 1),
+            joined => return joined,
+        }
+    }
+}
+
+async fn join_once(link: &Link, size: Size, member: u64, counts: &Counts) -> Result<Beat, Error> {
     let open = Command::Open {
         nonce: rand::random(),
         ttl_ms: u64::try_from(size.ttl.as_millis()).unwrap_or(u64::MAX),
         name: format!("crowd {member}"),
     };
-    let reply = link.command(&open, size.ttl, TIMEOUT).await?;
+    let reply = ask(link, &open, size.ttl, counts).await?;
     let Outcome::Opened { session, .. } = reply.outcome else {
         return Err(Error::BadRequest("no session in the answer".to_owned()));
     };
@@ -130,10 +142,26 @@ async fn join(link: &Link, size: Size, member: u64) -> Result<Beat, Error> {
     let share = member * size.locks / size.sessions..(member + 1) * size.locks / size.sessions;
     for (seq, number) in (1..).zip(share) {
         let lock = format!("crowd-{number}");
-        let token = acquire(link, session, seq, &lock, size.ttl).await?;
+        let token = acquire(link, session, seq, &lock, size.ttl, counts).await?;
         tokens.push((lock, token));
     }
     Ok(Beat { session, tokens })
+}
+
+/// Asks until there is an answer: a command that comes twice runs once.
+async fn ask(
+    link: &Link,
+    command: &Command,
+    term: Duration,
+    counts: &Counts,
+) -> Result<Reply, Error> {
+    for _ in 0..ASKED_MAX {
+        match link.command(command, term, TIMEOUT).await {
+            Err(Error::Unknown(_) | Error::Unavailable { .. }) => add(&counts.again, 1),
+            answer => return answer,
+        }
+    }
+    link.command(command, term, TIMEOUT).await
 }
 
 async fn acquire(
@@ -142,6 +170,7 @@ async fn acquire(
     seq: u64,
     lock: &str,
     lease: Duration,
+    counts: &Counts,
 ) -> Result<Token, Error> {
     let done = Done {
         below: seq - 1,
@@ -160,7 +189,7 @@ async fn acquire(
         done,
         op,
     };
-    match link.command(&command, lease, TIMEOUT).await?.outcome {
+    match ask(link, &command, lease, counts).await?.outcome {
         Outcome::Granted { token, .. } => Ok(token),
         _ => Err(Error::BadRequest("no grant in the answer".to_owned())),
     }

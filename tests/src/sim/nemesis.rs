@@ -199,7 +199,7 @@ impl World {
             Note::Core(Core::TransferFailed { .. }) => "transfer failed",
             Note::Core(Core::PeerFellBehind { .. }) => "peer fell behind the log",
             Note::Core(Core::FellBehind { .. }) => "fell behind the log",
-            Note::Core(Core::RefusedDisk { .. }) => "disk refused",
+            Note::Core(Core::Refused { .. }) => "peer refused",
             Note::Core(Core::Resent { .. }) => "stream resent",
             Note::SettingsDiffer { .. } => "settings differ",
             Note::SettingsProposed => "settings proposed",

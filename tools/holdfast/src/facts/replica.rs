@@ -24,6 +24,15 @@ pub(crate) struct ReplicaRow {
     /// Of the whole state as of `applied`, hexadecimal.
     pub(crate) state_hash: Option<String>,
     pub(crate) version: Option<String>,
+    /// Replicas that this one refuses.
+    pub(crate) refuses: Vec<RefusedRow>,
+}
+
+/// A replica whose votes do not count where it is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct RefusedRow {
+    pub(crate) id: u16,
+    pub(crate) why: String,
 }
 
 impl From<Status> for ReplicaRow {
@@ -43,6 +52,11 @@ impl From<Status> for ReplicaRow {
             log_bytes: Some(status.log_bytes),
             state_hash: Some(format!("{:016x}", status.state_hash)),
             version: Some(status.version),
+            refuses: status
+                .refuses
+                .into_iter()
+                .map(|net::Refused { id, why }| RefusedRow { id, why })
+                .collect(),
         }
     }
 }

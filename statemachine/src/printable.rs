@@ -18,7 +18,7 @@ pub struct Printable<'a>(pub &'a str);
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if is_misleading(c) {
+            if Printable::is_misleading(c) {
                 write!(f, "{}", c.escape_default())?;
             } else {
                 f.write_char(c)?;
@@ -28,10 +28,13 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Control characters, line and paragraph ends, marks that change the direction of writing.
-fn is_misleading(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+impl Printable<'_> {
+    /// Whether a character is escaped: control characters, line and paragraph ends, marks that change the direction
+    /// of writing. All of them are below U+10000.
+    pub fn is_misleading(c: char) -> bool {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    }
 }
 
 #[cfg(test)]

@@ -86,6 +86,9 @@ impl Conn {
         let greeted = dial(&addresses[..], &hello, &options)
             .await
             .map_err(|error| Fault::connecting(address, &error))?;
+        if let HelloRole::Peer(_) = greeted.hello.role {
+            return Err(Fault::peer_port(address));
+        }
         let conn = Arc::new(Conn {
             address: address.to_owned(),
             cluster: greeted.hello.cluster,

@@ -69,6 +69,9 @@ pub(crate) struct Exchange {
     reason: String,
 }
 
+/// What is said as long as nothing else is known.
+const NO_ANSWER: &str = "no answer";
+
 /// How trying to send went.
 enum Sending {
     Sent,
@@ -113,7 +116,7 @@ impl Exchange {
             rest: Duration::ZERO,
             room: None,
             has_room: false,
-            reason: "no answer".to_owned(),
+            reason: NO_ANSWER.to_owned(),
         }
     }
 
@@ -344,9 +347,16 @@ impl Exchange {
     }
 
     fn timed_out(&self) -> Ended {
+        let perhaps_done = self.perhaps_done();
+        let reason = match (&self.route, self.reason.as_str()) {
+            // Not even connected: whom we have tried is all that can be told.
+            (Route::Leader, NO_ANSWER) if !perhaps_done => self.link.why_silent(),
+            (Route::At(address), NO_ANSWER) => format!("{address}: {NO_ANSWER}"),
+            _ => self.reason.clone(),
+        };
         Ended::Timeout {
-            perhaps_done: self.perhaps_done(),
-            reason: self.reason.clone(),
+            perhaps_done,
+            reason,
         }
     }
 }

@@ -172,6 +172,28 @@ impl Link {
         })
     }
 
+    /// [`Link::dial`] in the background, where connections live however long the caller does.
+    pub(crate) async fn dial_beside(&self, address: &str) -> Result<Arc<Conn>, Fault> {
+        let (link, to) = (self.clone(), address.to_owned());
+        let dialling = async move { link.dial(&to).await };
+        let task = AbortOnDropHandle::new(self.inner.background.spawn(dialling));
+        task.await.unwrap_or_else(|_| Err(Fault::silent(address)))
+    }
+
+    /// Why nobody answers, in words: the last fault of each replica that we could ask.
+    pub fn why_silent(&self) -> String {
+        let asked = if self.inner.pin { 1 } else { usize::MAX };
+        let mut faults = Vec::new();
+        for address in self.candidates().into_iter().take(asked) {
+            let dialing = self.lock().dialing.get(&address).cloned();
+            let failure = dialing.as_ref().and_then(|dialing| dialing.try_lock().ok());
+            let fault =
+                failure.and_then(|failure| failure.0.as_ref().map(|(_, fault)| fault.clone()));
+            faults.push(fault.unwrap_or_else(|| Fault::silent(&address)));
+        }
+        self.unreached(faults).reason
+    }
+
     /// Why none of these could be reached; hopeless if none ever was.
     pub(crate) fn unreached(&self, faults: Vec<Fault>) -> Unreached {
         let state = self.lock();

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use net::{MemberInfo, RequestBody, ResponseBody, Status};
-use statemachine::{Answer, Command, Query, Slot};
+use statemachine::{Answer, Query, Slot};
 use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::endpoint::Endpoint;
-use crate::raw::call::{self, Reply, unnumbered};
+use crate::raw::call::unnumbered;
 use crate::raw::exchange::{Ended, Exchange};
 use crate::raw::link::{Link, Route};
 use crate::raw::pace::Pace;
@@ -50,9 +50,6 @@ impl Link {
         query: &Query,
         timeout: Duration,
     ) -> Result<(Slot, Answer), Error> {
-        let mut last = Error::Unavailable {
-            reason: "no replica was asked".to_owned(),
-        };
         let asked = if self.inner.pin { 1 } else { usize::MAX };
         let candidates = self.candidates();
         let share = timeout
@@ -61,11 +58,13 @@ impl Link {
                 .max(1);
         for address in candidates.into_iter().take(asked) {
             match self.read(Route::At(address), query, true, share).await {
-                Err(error @ Error::Unavailable { .. }) => last = error,
+                Err(Error::Unavailable { .. }) => {}
                 answer => return answer,
             }
         }
-        Err(last)
+        Err(Error::Unavailable {
+            reason: self.why_silent(),
+        })
     }
 
     async fn read(
@@ -164,7 +163,7 @@ impl Link {
         let address = &endpoint.address;
         let asked = async {
             let conn = self
-                .dial(address)
+                .dial_beside(address)
                 .await
                 .map_err(|fault| fault.to_string())?;
             let (mail, mut answers) = mpsc::channel(1);
@@ -187,9 +186,7 @@ impl Link {
     ///
     /// [`Error::Unavailable`] if nobody answered in time.
     pub async fn members(&self, timeout: Duration) -> Result<Vec<MemberInfo>, Error> {
-        let mut last = Error::Unavailable {
-            reason: "no replica was asked".to_owned(),
-        };
+        let mut other = None;
         let candidates = self.candidates();
         let share = timeout / u32::try_from(candidates.len()).unwrap_or(1).max(1);
         for address in candidates {
@@ -203,11 +200,13 @@ impl Link {
                     self.learn(&members);
                     return Ok(members);
                 }
-                Ok(_) => last = other_kind("members"),
-                Err(error) => last = error,
+                Ok(_) => other = Some(other_kind("members")),
+                Err(Error::Unavailable { .. }) => {}
+                Err(error) => other = Some(error),
             }
         }
-        Err(last)
+        let reason = self.why_silent();
+        Err(other.unwrap_or(Error::Unavailable { reason }))
     }
 
     /// Has a commit made, and says how long that took.
@@ -223,23 +222,6 @@ impl Link {
             ResponseBody::Health { commit_us } => Ok(Duration::from_micros(commit_us)),
             _ => Err(other_kind("health")),
         }
-    }
-
-    /// Has a command carried out that no [`Session`](crate::raw::Session) keeps books of, asking again as needed: for
-    /// drivers that stand for thousands of clients at once. `term` is the shortest lease or time to live at stake.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`]. Unknown if it may have been done; then it may be asked again, if it is numbered.
-    pub async fn command(
-        &self,
-        command: &Command,
-        term: Duration,
-        timeout: Duration,
-    ) -> Result<Reply, Error> {
-        let bytes = command.encode().into();
-        let (reply, ..) = call::ask_once(self, Pace::of(term), bytes, timeout).await?;
-        Ok(reply)
     }
 
     /// Asks the leader to hand leadership to replica `to`.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::raw::connection::Conn;
 use crate::raw::link::Link;
-use crate::raw::unreached::{Fault, Unreached};
+use crate::raw::unreached::{Fault, Unreached, told};
 
 /// How long a replica may take to say how it stands.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -66,6 +66,7 @@ impl Link {
         let mut until = Instant::now() + ANSWER;
         let mut best: Option<((u64, u64), Arc<Conn>)> = None;
         let (mut faults, mut follower) = (Vec::new(), None);
+        let mut heard = BTreeSet::new();
         while let Ok(Some(news)) = timeout_at(until, scouts.join_next()).await {
             match news {
                 Ok(News::Leads(ballot, conn)) => {
@@ -75,6 +76,7 @@ impl Link {
                     until = until.min(Instant::now() + CONTRADICT);
                 }
                 Ok(News::Follows(conn, leader)) => {
+                    heard.insert(conn.address.clone());
                     if follower.is_none() {
                         // The leader may be one that nobody had named.
                         scouts.spawn(self.clone().learn_from(conn.clone()));
@@ -85,18 +87,20 @@ impl Link {
                     follower = Some((conn, leader));
                 }
                 Ok(News::Members) => self.ask_others(&mut scouts, &mut asked),
-                Ok(News::Failed(fault)) => faults.push(fault),
+                Ok(News::Failed(fault)) => {
+                    if heard.insert(fault.address.clone()) {
+                        faults.push(fault);
+                    }
+                }
                 Err(ended) => return Err(Unreached::other(ended.to_string())),
             }
         }
         best.map(|(_, conn)| conn).ok_or_else(|| {
-            let unreached = self.unreached(faults);
+            let silent = asked.iter().filter(|address| !heard.contains(*address));
+            faults.extend(silent.map(|address| Fault::silent(address)));
             match follower {
-                Some((conn, leader)) => nobody_leads(&conn, leader, &unreached.reason),
-                None if unreached.reason.is_empty() => {
-                    Unreached::other("no replica answers".to_owned())
-                }
-                None => unreached,
+                Some((conn, leader)) => nobody_leads(&conn, leader, &told(&faults)),
+                None => self.unreached(faults),
             }
         })
     }

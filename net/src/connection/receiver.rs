@@ -29,6 +29,13 @@ impl Closed {
     pub fn is_reset(&self) -> bool {
         matches!(self, Closed::Reset(_))
     }
+
+    /// Whether the other side answered our greeting as a web server does, with `HTTP/1.1 400 Bad Request`.
+    pub fn is_http(&self) -> bool {
+        const HTTP: u32 = u32::from_le_bytes(*b"HTTP");
+        // Read as a frame, the first four bytes are its length.
+        matches!(self, Closed::Fault(FrameError::BeforeGreeting { found }) if *found == HTTP as usize)
+    }
 }
 
 /// Receives the frames of one connection.

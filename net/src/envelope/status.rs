@@ -39,17 +39,6 @@ pub struct Status {
     pub version: String,
     /// Whether all data files have passed their check since the start.
     pub files_checked: bool,
-    /// Replicas that it refuses.
-    pub refuses: Vec<Refused>,
-}
-
-/// A replica that another one refuses: nothing that it says counts there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// The refused replica's id.
-    pub id: u16,
-    /// Why, in words.
-    pub why: String,
 }
 
 /// Where one replica is found.

@@ -39,7 +39,12 @@ async fn connect(
     options: &MeshOptions,
     greeting: &Greeting,
 ) -> Result<Greeted, ConnectError> {
-    let greeted = dial(address, &greeting(peer), &options.connection).await?;
+    let addresses: Vec<_> = match tokio::net::lookup_host(address).await {
+        Ok(found) => found.collect(),
+        // Told like a peer that does not fit: somebody has to mend the list.
+        Err(error) => return Err(ConnectError::Refused(format!("unknown host: {error}"))),
+    };
+    let greeted = dial(&addresses[..], &greeting(peer), &options.connection).await?;
     match &greeted.hello.role {
         HelloRole::Peer(said) if said.node == peer => Ok(greeted),
         HelloRole::Peer(said) => Err(ConnectError::Refused(format!(

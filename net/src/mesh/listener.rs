@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::connection::{ConnectError, accept};
-use crate::hello::{Hello, HelloRole};
+use crate::hello::{Hello, HelloRole, PeerHello};
 use crate::mesh::links::Links;
 use crate::mesh::{Greeting, MeshOptions};
 
@@ -112,6 +112,10 @@ type Accepted = Result<(u16, crate::connection::Greeted), Refused>;
 async fn greet(stream: TcpStream, options: &MeshOptions, greeting: &Greeting) -> Accepted {
     let mut caller = None;
     let answer = |hello: &Hello| {
+        if let HelloRole::Client { .. } = hello.role {
+            // So that it can say which port it was given.
+            return Ok(only_a_peer_port(options));
+        }
         let peer = known(hello, options)?;
         caller = Some(peer);
         Ok(greeting(peer))
@@ -119,7 +123,10 @@ async fn greet(stream: TcpStream, options: &MeshOptions, greeting: &Greeting) ->
     let greeted = accept(stream, &options.connection, answer).await;
     match (greeted, caller) {
         (Ok(greeted), Some(peer)) => Ok((peer, greeted)),
-        (Ok(_), None) => unreachable!("an accepted caller was known"),
+        (Ok(_), None) => {
+            let why = "a client called the peer port".to_owned();
+            Err((None, ConnectError::Refused(why)))
+        }
         (Err(error), caller) => Err((caller, error)),
     }
 }
@@ -132,8 +139,19 @@ fn known(hello: &Hello, options: &MeshOptions) -> Result<u16, String> {
             Err(format!("another process claims to be node {}", said.node))
         }
         HelloRole::Peer(said) => Err(format!("node {} is not in --peers", said.node)),
-        _ => Err("a client called the peer port".into()),
+        HelloRole::Client { .. } | HelloRole::Server { .. } => {
+            Err("this is the port for replicas".into())
+        }
     }
+}
+
+/// Tells a client where it is, and nothing else.
+fn only_a_peer_port(options: &MeshOptions) -> Hello {
+    let said = PeerHello {
+        node: options.me,
+        ..PeerHello::default()
+    };
+    Hello::new(0, HelloRole::Peer(said))
 }
 
 async fn refuse(from: &str, (peer, error): Refused, links: &Links, complaints: &Mutex<Complaints>) {

@@ -6,6 +6,7 @@
 //! on the disk before anybody hears of it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,12 +28,16 @@ use crate::server::peers::{Speaker, record_of};
 const MEETING: Duration = Duration::from_secs(1);
 /// Between two meetings with the same peer.
 const BETWEEN_MEETINGS: Duration = Duration::from_millis(100);
+/// Between two questions for the address of a name that has none.
+const BETWEEN_LOOKUPS: Duration = Duration::from_secs(1);
 /// How often the log says what is waited for.
 const REMINDER: Duration = Duration::from_secs(5);
 /// Greetings heard and not handled; more wait on their connections.
 const HEARD_MAX: usize = 64;
 
 type Heard = (u16, Announcement);
+/// By id, why the peers whose names have no address cannot be met.
+type Unknown = Rc<RefCell<BTreeMap<u16, String>>>;
 
 /// Returns the record with which this replica was or is now born; the folder holds it durably.
 ///
@@ -114,11 +119,13 @@ async fn gather(
 ) -> Result<BirthRecord, Failure> {
     let (heard, mut announcements) = mpsc::channel::<Heard>(HEARD_MAX);
     let mut meetings = tokio::task::JoinSet::new();
+    let unknown = Unknown::default();
     for peer in config.peers.iter().filter(|peer| peer.id != config.id) {
-        meetings.spawn_local(call(peer.clone(), speaker.clone(), heard.clone()));
+        let (speaker, heard) = (speaker.clone(), heard.clone());
+        meetings.spawn_local(call(peer.clone(), speaker, heard, unknown.clone()));
     }
     let mut reminder = interval_at(Instant::now(), REMINDER);
-    let mut quarrels = std::collections::BTreeMap::new();
+    let mut quarrels = BTreeMap::new();
     loop {
         tokio::select! {
             Some((peer, announcement)) = announcements.recv() => {
@@ -135,7 +142,7 @@ async fn gather(
                 }
             }
             _ = meetings.join_next() => {}
-            _ = reminder.tick() => remind(&birth, &quarrels, desk),
+            _ = reminder.tick() => remind(&birth, &quarrels, &unknown, desk),
         }
         if let Some(record) = birth.born() {
             tracing::info!(
@@ -186,7 +193,7 @@ fn carry_out(
     Ok(quarrels)
 }
 
-fn remind(birth: &Birth, quarrels: &std::collections::BTreeMap<u16, String>, desk: &Desk) {
+fn remind(birth: &Birth, quarrels: &BTreeMap<u16, String>, unknown: &Unknown, desk: &Desk) {
     let missing: Vec<String> = birth
         .missing()
         .iter()
@@ -195,7 +202,13 @@ fn remind(birth: &Birth, quarrels: &std::collections::BTreeMap<u16, String>, des
     let waits_for = match (missing.as_slice(), quarrels.values().next()) {
         (_, Some(reason)) => reason.clone(),
         ([], None) => "the birth record of the lowest id".to_owned(),
-        (missing, None) => format!("the first words of replica {}", missing.join(", ")),
+        (missing, None) => {
+            let words = format!("the first words of replica {}", missing.join(", "));
+            match unknown.borrow().values().next() {
+                Some(why) => format!("{words}; {why}"),
+                None => words,
+            }
+        }
     };
     tracing::info!(waits_for, "the cluster is not founded yet");
     desk.enter(Phase::Unborn {
@@ -203,13 +216,38 @@ fn remind(birth: &Birth, quarrels: &std::collections::BTreeMap<u16, String>, des
     });
 }
 
+/// Whether the peer's name has an address. If not, the log says so once, and the reminders go on saying it.
+async fn is_known(peer: &Peer, unknown: &Unknown) -> bool {
+    let Err(error) = tokio::net::lookup_host(&peer.address).await else {
+        unknown.borrow_mut().remove(&peer.id);
+        return true;
+    };
+    let why = format!(
+        "--peers {}={}: unknown host: {error}",
+        peer.id, peer.address
+    );
+    if unknown.borrow_mut().insert(peer.id, why.clone()).is_none() {
+        tracing::warn!("{why}");
+    }
+    false
+}
+
 /// Meets one peer over and over by dialling it.
-async fn call(peer: Peer, speaker: Rc<RefCell<Speaker>>, heard: mpsc::Sender<Heard>) {
+async fn call(
+    peer: Peer,
+    speaker: Rc<RefCell<Speaker>>,
+    heard: mpsc::Sender<Heard>,
+    unknown: Unknown,
+) {
     let options = connection::Options {
         handshake: MEETING,
         ..connection::Options::default()
     };
     loop {
+        if !is_known(&peer, &unknown).await {
+            tokio::time::sleep(BETWEEN_LOOKUPS).await;
+            continue;
+        }
         let hello = speaker.borrow().greeting(bytes::Bytes::new());
         match connection::dial(&peer.address, &hello, &options).await {
             Ok(greeted) => {

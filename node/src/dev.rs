@@ -10,11 +10,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::failure::{Exit, Failure};
-use crate::local::cluster::short;
 use crate::local::{Cluster, Folder, Layout};
 
 /// The command has this long to follow the signal that ends `dev`.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A killed process is gone after this time.
+const DYING: Duration = Duration::from_secs(1);
 
 /// What `node dev` was asked for.
 #[derive(Clone, Debug)]
@@ -43,13 +45,16 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
 }
 
 async fn run_cluster(options: &Options) -> Result<ExitCode, Failure> {
+    let where_to = options.data.clone().unwrap_or_else(std::env::temp_dir);
+    let where_to = where_to.display();
     let folder = match &options.data {
         Some(path) => Folder::lasting(path),
         None => Folder::temporary(),
     };
-    let folder =
-        folder.map_err(|e| Failure::new(Exit::DataRefused, format!("data folder: {e}")))?;
+    let folder = folder
+        .map_err(|e| Failure::new(Exit::DataRefused, format!("data folder {where_to}: {e}")))?;
     let mut stop = Stop::catch()?;
+    let mut again = caught(SignalKind::user_defined1())?;
     let layout = Layout {
         replicas: options.replicas,
         base_port: options.base_port,
@@ -62,11 +67,18 @@ async fn run_cluster(options: &Options) -> Result<ExitCode, Failure> {
         // The children die with what is dropped here.
         number = stop.next() => return Ok(ExitCode::from(128 + number)),
     };
+    tokio::select! {
+        led = cluster.led() => led?,
+        number = stop.next() => {
+            cluster.end().await;
+            return Ok(ExitCode::from(128 + number));
+        }
+    }
     introduce(options, &cluster, &folder);
     let code = if options.command.is_empty() {
-        until_signal(&mut cluster, &mut stop).await
+        until_signal(&mut cluster, &mut stop, &mut again).await
     } else {
-        beside_command(options, &mut cluster, &mut stop).await
+        beside_command(options, &mut cluster, &mut stop, &mut again).await
     };
     cluster.end().await;
     code
@@ -82,8 +94,8 @@ fn introduce(options: &Options, cluster: &Cluster, folder: &Folder) {
             child.client,
             child.http,
             child.pid().unwrap_or(0),
-            short(&child.data),
-            short(&child.log)
+            child.data.display(),
+            child.log.display()
         );
     }
     if !options.command.is_empty() {
@@ -95,13 +107,13 @@ fn introduce(options: &Options, cluster: &Cluster, folder: &Folder) {
     text += "  holdfast status\n";
     text += "  holdfast append file_0 hello\n";
     text += "  holdfast lock default -- sh -c 'echo holding token $HOLDFAST_TOKEN; sleep 5'\n";
-    if let [first, _, ..] = cluster.children.as_slice() {
+    if let [first, ..] = cluster.children.as_slice() {
         text += &format!(
-            "\nTo see a replica fail and come back (replica {} here; `holdfast status` names the leader):\n",
+            "\nTo see a replica fail (replica {} here; `holdfast status` names the leader), and come back:\n",
             first.id
         );
         text += &format!("  kill -9 {}\n", first.pid().unwrap_or(0));
-        text += &format!("  {}\n", first.command_line());
+        text += &format!("  {}\n", restart_line());
     }
     let fate = if folder.is_temporary() {
         "removes the data"
@@ -112,23 +124,54 @@ fn introduce(options: &Options, cluster: &Cluster, folder: &Folder) {
     print!("{text}");
 }
 
-async fn until_signal(cluster: &mut Cluster, stop: &mut Stop) -> Result<ExitCode, Failure> {
+/// What starts again the replicas that have ended. They are started by this process, so that they end with it.
+fn restart_line() -> String {
+    format!("kill -USR1 {}", std::process::id())
+}
+
+async fn until_signal(
+    cluster: &mut Cluster,
+    stop: &mut Stop,
+    again: &mut Signal,
+) -> Result<ExitCode, Failure> {
     loop {
         tokio::select! {
             _ = stop.next() => {
                 eprintln!("stopping");
                 return Ok(ExitCode::SUCCESS);
             }
-            ended = cluster.ended() => {
-                let tail = cluster.child(ended.id).map(|child| child.log_tail()).unwrap_or_default();
-                eprintln!("replica {} ended ({}); the end of its log:\n{tail}", ended.id, ended.status);
-                if let Some(child) = cluster.child(ended.id) {
-                    eprintln!("to start it again:\n  {}", child.command_line());
-                }
-                if cluster.children.iter().all(|child| child.pid().is_none()) {
-                    return Err(Failure::new(Exit::Other, "no replica is left"));
+            _ = again.recv() => {
+                tokio::select! {
+                    () = start_again(cluster) => {}
+                    _ = stop.next() => return Ok(ExitCode::SUCCESS),
                 }
             }
+            ended = cluster.ended() => {
+                let tail = cluster.child(ended.id).map(|child| child.log_tail()).unwrap_or_default();
+                eprintln!("replica {} ended ({}); the end of its log:\n{}", ended.id, ended.status, tail.trim_end());
+                if cluster.children.iter().all(|child| !child.runs()) {
+                    eprintln!("no replica is left");
+                }
+                eprintln!("to start it again:\n  {}", restart_line());
+            }
+        }
+    }
+}
+
+/// Starts all replicas that have ended, and says how that went.
+async fn start_again(cluster: &mut Cluster) {
+    if !cluster.has_ended() {
+        // One that was killed in the same breath may still be about to end.
+        let _ = timeout(DYING, cluster.ended()).await;
+    }
+    if !cluster.has_ended() {
+        eprintln!("all replicas run");
+    }
+    for (id, started) in cluster.restart_ended().await {
+        match (started, cluster.child(id).and_then(|child| child.pid())) {
+            (Ok(()), Some(pid)) => eprintln!("replica {id} is back, pid {pid}"),
+            (Ok(()), None) => eprintln!("replica {id} ended again"),
+            (Err(failure), _) => eprintln!("{failure}"),
         }
     }
 }
@@ -138,6 +181,7 @@ async fn beside_command(
     options: &Options,
     cluster: &mut Cluster,
     stop: &mut Stop,
+    again: &mut Signal,
 ) -> Result<ExitCode, Failure> {
     let [program, arguments @ ..] = options.command.as_slice() else {
         unreachable!("there is a command")
@@ -168,6 +212,7 @@ async fn beside_command(
                 }
                 return Ok(ExitCode::from(128 + number));
             }
+            _ = again.recv() => start_again(cluster).await,
             ended = cluster.ended() => eprintln!("node: replica {} ended ({})", ended.id, ended.status),
         }
     }
@@ -184,6 +229,10 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     )
 }
 
+fn caught(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::new(Exit::Other, format!("signals: {e}")))
+}
+
 /// The signals that end `dev`.
 struct Stop {
     interrupt: Signal,
@@ -193,8 +242,6 @@ struct Stop {
 
 impl Stop {
     fn catch() -> Result<Stop, Failure> {
-        let caught =
-            |kind| signal(kind).map_err(|e| Failure::new(Exit::Other, format!("signals: {e}")));
         Ok(Stop {
             interrupt: caught(SignalKind::interrupt())?,
             terminate: caught(SignalKind::terminate())?,

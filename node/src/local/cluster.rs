@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -15,12 +15,17 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use statemachine::{Query, Token};
+
 use super::lifeline;
 use crate::config::setting::SETTINGS;
 use crate::failure::{Exit, Failure};
+use crate::server::start::fewer_clients;
 
 /// A replica says that it is ready within this time, or something is wrong.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
+/// How many clients a replica takes if nothing is said.
+const CLIENTS: u32 = 10_000;
 /// One that was asked to end is killed after this time.
 const END_PATIENCE: Duration = Duration::from_secs(7);
 /// How much of a child's log is shown when it failed.
@@ -81,6 +86,16 @@ impl Cluster {
     /// others are killed.
     pub async fn start(layout: &Layout) -> Result<Cluster, Failure> {
         let ports = ports(layout)?;
+        let mut layout = layout.clone();
+        // The replicas' own advice would be to lower a setting that a local cluster does not have.
+        if let Some(fit) = fewer_clients(CLIENTS)? {
+            eprintln!(
+                "node: the limit on open files leaves room for {fit} clients of each replica"
+            );
+            let flags = ["--max-clients".to_owned(), fit.to_string()];
+            layout.flags.splice(0..0, flags);
+        }
+        let layout = &layout;
         let peers = ports
             .iter()
             .zip(1..)
@@ -98,6 +113,41 @@ impl Cluster {
             child.ready(lines).await?;
         }
         Ok(Cluster { children })
+    }
+
+    /// Waits until a replica leads and serves, so that whatever comes next finds a cluster that works.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if none does in time.
+    pub async fn led(&self) -> Result<(), Failure> {
+        let failed = |why: String| Failure::new(Exit::Other, why);
+        let endpoints = self.endpoints().parse::<client::Endpoints>();
+        let endpoints = endpoints.map_err(|e| failed(e.to_string()))?;
+        let link = client::raw::Link::new(endpoints, "node", false);
+        // A linearizable read takes a leader that a quorum follows.
+        let query = Query::CheckToken {
+            lock: "default".to_owned(),
+            token: Token(0),
+        };
+        match link.query(&query, READY_PATIENCE).await {
+            Ok(_) | Err(client::Error::Refused(_)) => Ok(()),
+            Err(error) => Err(failed(format!(
+                "no replica leads after {READY_PATIENCE:?}: {error}"
+            ))),
+        }
+    }
+
+    /// Whether some child has ended, as far as was noticed.
+    pub fn has_ended(&self) -> bool {
+        self.children.iter().any(|child| !child.runs())
+    }
+
+    /// Starts all replicas that have ended, at once since they may need each other. Returns for each how that went.
+    pub async fn restart_ended(&mut self) -> Vec<(u16, Result<(), Failure>)> {
+        let ended = self.children.iter_mut().filter(|child| !child.runs());
+        let started = ended.map(|child| async { (child.id, child.restart().await) });
+        futures::future::join_all(started).await
     }
 
     /// The client addresses, as `--endpoints` takes them.
@@ -182,7 +232,11 @@ impl Child {
     /// As [`Cluster::start`].
     pub async fn restart(&mut self) -> Result<(), Failure> {
         let lines = self.spawn()?;
-        self.ready(lines).await
+        let ready = self.ready(lines).await;
+        if ready.is_err() {
+            self.kill().await;
+        }
+        ready
     }
 
     fn spawn(&mut self) -> Result<BufReader<tokio::process::ChildStdout>, Failure> {
@@ -263,20 +317,20 @@ impl Child {
         )
     }
 
-    /// What a person types to start it again by hand.
-    pub fn command_line(&self) -> String {
-        let program = std::env::current_exe()
-            .map_or_else(|_| "node".into(), |path| path.display().to_string());
-        let words = std::iter::once(&program).chain(&self.arguments);
-        let words: Vec<String> = words.map(|word| quoted(word)).collect();
-        words.join(" ")
-    }
-
     /// The end of its log.
     pub fn log_tail(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         let from = bytes.len().saturating_sub(LOG_TAIL_BYTES);
-        String::from_utf8_lossy(&bytes[from..]).into_owned()
+        let tail = &bytes[from..];
+        // From the start of a line, if any line begins there.
+        let line = (from > 0).then(|| tail.iter().position(|&byte| byte == b'\n'));
+        let skipped = line.flatten().map_or(0, |at| at + 1);
+        String::from_utf8_lossy(&tail[skipped..]).into_owned()
+    }
+
+    /// Whether its process has not ended, as far as was noticed.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// The process id, if it runs.
@@ -332,22 +386,4 @@ fn free_ports(replicas: u16) -> std::io::Result<Vec<[u16; 3]>> {
     (0..replicas)
         .map(|_| Ok([port()?, port()?, port()?]))
         .collect()
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// The path as a person would type it: relative if that is shorter.
-pub fn short(path: &Path) -> String {
-    let here = std::env::current_dir().ok();
-    let relative = here
-        .as_deref()
-        .and_then(|here| path.strip_prefix(here).ok());
-    relative.unwrap_or(path).display().to_string()
 }

@@ -1,12 +1,19 @@
 //! Where a local cluster keeps its data: a folder that stays, or a temporary one.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 /// Names tried for a temporary folder before giving up.
 const ATTEMPTS: u32 = 100;
+/// A killed process gives its files back within this time.
+const DYING: Duration = Duration::from_secs(2);
 
-/// A folder; a temporary one is removed when dropped.
+/// A folder; a temporary one is removed when dropped, unless a replica still runs in it.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -66,11 +73,43 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.temporary {
-            // Nobody can be told, and the system clears the place in the end.
-            let _ = std::fs::remove_dir_all(&self.path);
+        if !self.temporary {
+            return;
         }
+        if stays_in_use(&self.path) {
+            eprintln!(
+                "node: {} is kept: a replica that was started by hand still uses it",
+                self.path.display()
+            );
+            return;
+        }
+        // Nobody can be told, and the system clears the place in the end.
+        let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+/// Whether some process has a data folder in `path` open, and keeps it open. A process that was just killed may take a
+/// moment to be gone.
+fn stays_in_use(path: &Path) -> bool {
+    let end = Instant::now() + DYING;
+    while is_in_use(path) {
+        if Instant::now() >= end {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+fn is_in_use(path: &Path) -> bool {
+    let folders = std::fs::read_dir(path).into_iter().flatten().flatten();
+    // A replica holds this lock for as long as it runs.
+    let locks = folders.filter_map(|folder| File::open(folder.path().join("lock")).ok());
+    let taken = |lock: &File| {
+        let tried = rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared);
+        tried == Err(Errno::WOULDBLOCK)
+    };
+    locks.into_iter().any(|lock| taken(&lock))
 }
 
 #[cfg(test)]
@@ -86,5 +125,22 @@ mod tests {
         assert!(inner_path.is_dir());
         drop(outer);
         assert!(!outer_path.exists());
+    }
+
+    #[test]
+    fn a_folder_in_use_is_not_removed() {
+        let folder = Folder::temporary().expect("a folder");
+        let path = folder.path().to_owned();
+        std::fs::create_dir(path.join("2")).expect("a data folder");
+        let lock = File::create(path.join("2/lock")).expect("a lock file");
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("the lock");
+        drop(folder);
+        assert!(path.join("2/lock").exists());
+        drop(lock);
+        drop(Folder {
+            path: path.clone(),
+            temporary: true,
+        });
+        assert!(!path.exists());
     }
 }

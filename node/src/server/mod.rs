@@ -29,7 +29,7 @@ mod rebuilds;
 mod signals;
 mod snapshots;
 mod standing;
-mod start;
+pub(crate) mod start;
 mod throttle;
 mod wal_bridge;
 

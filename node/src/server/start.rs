@@ -252,6 +252,9 @@ fn refused(config: &ServeConfig, refusal: &Refusal) -> Failure {
 /// Open files beside client connections: users' files (256), the log, snapshots, peers and pages, with room to spare.
 const OWN_FILES_MAX: u64 = 512;
 
+/// With fewer clients than this a cluster on one machine is of little use.
+const CLIENTS_MIN: u32 = 64;
+
 /// Has the system give this process as many files and connections as it may have.
 ///
 /// # Errors
@@ -274,6 +277,33 @@ fn ensure_file_limit(max_clients: u32) -> Result<(), Failure> {
     check_file_limit(allowed, max_clients)
 }
 
+/// How many clients a replica may take at once under the hard limit on open files, if these are fewer than `wanted`.
+///
+/// # Errors
+///
+/// Fails if the limit is too small even for a few.
+pub(crate) fn fewer_clients(wanted: u32) -> Result<Option<u32>, Failure> {
+    use rustix::process::{Resource, getrlimit};
+    fit_clients(getrlimit(Resource::Nofile).maximum, wanted)
+}
+
+fn fit_clients(allowed: Option<u64>, wanted: u32) -> Result<Option<u32>, Failure> {
+    let Some(allowed) = allowed.filter(|allowed| *allowed < u64::from(wanted) + OWN_FILES_MAX)
+    else {
+        return Ok(None);
+    };
+    match u32::try_from(allowed.saturating_sub(OWN_FILES_MAX)) {
+        Ok(fit) if fit >= CLIENTS_MIN => Ok(Some(fit)),
+        _ => Err(Failure::new(
+            Exit::Other,
+            format!(
+                "the limit on open files is {allowed}, and a replica needs {} at least: raise it (`ulimit -n`)",
+                OWN_FILES_MAX + u64::from(CLIENTS_MIN)
+            ),
+        )),
+    }
+}
+
 fn check_file_limit(allowed: Option<u64>, max_clients: u32) -> Result<(), Failure> {
     let needed = u64::from(max_clients) + OWN_FILES_MAX;
     match allowed {
@@ -290,7 +320,16 @@ fn check_file_limit(allowed: Option<u64>, max_clients: u32) -> Result<(), Failur
 
 #[cfg(test)]
 mod tests {
-    use super::check_file_limit;
+    use super::{check_file_limit, fit_clients};
+
+    #[test]
+    fn a_small_limit_leaves_fewer_clients() {
+        assert_eq!(fit_clients(None, 10_000).expect("no limit"), None);
+        assert_eq!(fit_clients(Some(10_512), 10_000).expect("enough"), None);
+        assert_eq!(fit_clients(Some(4096), 10_000).expect("fewer"), Some(3584));
+        let refused = fit_clients(Some(512), 10_000).expect_err("none");
+        assert!(!refused.message.contains("--max-clients"), "{refused}");
+    }
 
     #[test]
     fn too_few_open_files_end_the_start_with_the_number_needed() {

@@ -8,10 +8,9 @@ use bytes::Bytes;
 
 use crate::ballot::Ballot;
 use crate::entry::Entry;
-use crate::ident::{NodeId, Slot, WalSeq};
-use crate::memory::Memories;
+use crate::ident::{DiskId, Life, NodeId, Slot, WalSeq};
+use crate::memory::{Memories, Memory};
 use crate::message::Message;
-use crate::refusal::Refusal;
 
 /// One reusable set of wishes; `step` only adds to it.
 #[derive(Clone, Debug, Default)]
@@ -319,12 +318,41 @@ pub enum Note {
         /// The first slot it holds.
         first: Slot,
     },
-    /// Nothing counts that a process says which claims to be this peer.
-    Refused {
+    /// A peer came with a disk that is not the cluster's: wiped, swapped, or of another member.
+    RefusedDisk {
         /// The peer.
         peer: NodeId,
-        /// Why.
-        why: Refusal,
+        /// The disk it has.
+        found: DiskId,
+        /// The disk that counts; `None` if the node is no member at all.
+        expected: Option<DiskId>,
+    },
+    /// A peer's process is older than one that this replica knows of, or a second one on a copy of its disk.
+    RefusedLife {
+        /// The peer.
+        peer: NodeId,
+        /// The start of the process that was refused.
+        found: Life,
+        /// The last start known of.
+        known: Life,
+    },
+    /// A peer's disk holds less than it is known to have held.
+    RefusedCopy {
+        /// The peer.
+        peer: NodeId,
+        /// What is remembered of it.
+        known: Memory,
+    },
+    /// A peer has chosen other values than this replica, which is with the majority.
+    RefusedHistory {
+        /// The peer.
+        peer: NodeId,
+        /// The lowest slot at which a difference was seen; it began there or below.
+        slot: Slot,
+        /// The hash here.
+        ours: u64,
+        /// The hash there.
+        theirs: u64,
     },
     /// A follower missed messages; they are sent again from here.
     Resent {

@@ -149,7 +149,74 @@ fn a_local_cluster_says_how_to_use_it() {
     );
     assert!(text.contains("/2.log"), "{text}");
     assert!(line("kill -9 ").parse::<u32>().is_ok(), "{text}");
-    assert!(text.contains(" serve --id 1 --data "), "{text}");
+    assert!(line("kill -USR1 ").parse::<u32>().is_ok(), "{text}");
+}
+
+/// Replicas that were killed are started again by `dev` itself, as typed from what it says: so they end with it, and
+/// nobody serves from a folder that is gone. Even with all of them killed it goes on.
+#[test]
+fn a_local_cluster_starts_killed_replicas_again_and_leaves_none() {
+    let mut child = command("node")
+        .args(["dev", "--base-port", "0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let (mut pids, mut data) = (Vec::new(), None);
+    for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
+        let line = line.expect("text");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["replica", .., "pid", pid] => pids.push(pid.parse::<i32>().expect("a number")),
+            ["data", path, ..] if data.is_none() => data = Some(path.to_string()),
+            _ if line.starts_with("Ctrl-C") => break,
+            _ => {}
+        }
+    }
+    let data = std::path::PathBuf::from(data.expect("the data folder"));
+    let folder = data.parent().expect("its parent").to_owned();
+    let mut heard = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let mut hear = |wanted: &str| loop {
+        let line = heard.next().expect("more to read").expect("text");
+        if line.contains(wanted) {
+            return line;
+        }
+    };
+    for &pid in &pids {
+        let pid = Pid::from_raw(pid).expect("a process");
+        kill_process(pid, Signal::KILL).expect("SIGKILL");
+        hear("to start it again");
+    }
+    kill_process(Pid::from_child(&child), Signal::USR1).expect("SIGUSR1");
+    let back: Vec<i32> = pids
+        .iter()
+        .map(|_| {
+            let line = hear("is back");
+            let pid = line.rsplit(' ').next().expect("a word");
+            pid.parse().expect("a number")
+        })
+        .collect();
+    assert!(folder.join("1/lock").exists());
+    kill_process(Pid::from_child(&child), Signal::INT).expect("SIGINT");
+    assert!(child.wait().expect("its end").success());
+    for pid in back {
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+    assert!(!folder.exists(), "{} is left", folder.display());
+}
+
+/// A command given to `dev` finds a cluster that works.
+#[test]
+fn a_command_under_a_local_cluster_finds_a_leader() {
+    let status = command("node")
+        .args(["dev", "--base-port", "0", "--"])
+        .arg(command("holdfast").get_program())
+        .arg("status")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs");
+    assert!(status.status.success(), "{status:?}");
 }
 
 #[test]
@@ -243,6 +310,58 @@ fn settings_say_where_they_come_from() {
         ("id", "1"),
     ] {
         assert!(line(name).contains(value), "{}", line(name));
+    }
+}
+
+/// A name in `--peers` that nobody knows is told by the log, once, and by `/readyz` for as long as it lasts.
+#[test]
+fn a_peer_without_an_address_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let http = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = http.local_addr().expect("its address");
+    drop(http);
+    let mut child = command("node")
+        .args(["serve", "--id", "1"])
+        .args(["--peers", "1=127.0.0.1:7,2=no.such.host.invalid:7410"])
+        .args(["--listen-client", "127.0.0.1:0"])
+        .args(["--listen-peer", "127.0.0.1:0"])
+        .args(["--listen-http", &at.to_string(), "--data"])
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let log = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut told = log.lines().map(|line| line.expect("text"));
+    let wanted = "2=no.such.host.invalid:7410: unknown host";
+    let found = told.find(|line| line.contains(wanted) && line.contains("WARN"));
+    let reminded = told.find(|line| line.contains(wanted));
+    let ready = http::get(at, "/readyz");
+    child.kill().expect("SIGKILL");
+    child.wait().expect("its end");
+    assert!(found.is_some() && reminded.is_some());
+    let (code, why) = ready.expect("a page");
+    assert!(code == 503 && why.contains(wanted), "{code} {why}");
+}
+
+/// A list by id that leaves replicas out: these are not asked, and not called silent.
+#[test]
+fn status_by_one_id_does_not_call_the_others_dead() {
+    let cluster = Cluster::start(3);
+    cluster.client("C1").section(&[("file_0", "A")]);
+    for id in cluster.ids() {
+        let endpoint = format!("{id}={}", cluster.client_address(id));
+        let mut command = cluster.holdfast();
+        let output = command
+            .args(["status", "--endpoints", &endpoint])
+            .output()
+            .expect("runs");
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{shown}{told}");
+        assert_eq!(shown.matches("not asked").count(), 2, "{shown}{told}");
+        assert!(!told.contains("quorum"), "{told}");
     }
 }
 

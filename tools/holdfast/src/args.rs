@@ -103,7 +103,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         token: u64,
         /// Why, for those who read the log later
-        #[arg(long)]
+        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
     },
     /// Say whether a token is still the current one of a lock: exit 0 if so, else 3
@@ -236,7 +236,7 @@ pub(crate) enum FileVerb {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {
-    /// How long a session outlives the last sign of this shell [default: the cluster's --default-lease]
+    /// How long a session outlives the last sign of this shell [default: the cluster's --default-ttl]
     #[arg(long, value_parser = positive_duration, value_name = "TIME")]
     pub(crate) session_ttl: Option<Duration>,
     /// Also tell of places in queues and of lost locks

@@ -9,7 +9,6 @@ use statemachine::{Answer, Query};
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::reach;
 
 /// The global flags, made sense of.
 #[derive(Debug, Clone)]
@@ -51,18 +50,6 @@ impl Context {
     pub(crate) async fn query(&self, query: &Query) -> Result<(u64, Answer), Failure> {
         let (slot, answer) = self.link.query(query, self.timeout).await?;
         Ok((slot.0, answer))
-    }
-
-    /// Does what needs the cluster, and gives up as soon as it is plain that nobody there can answer.
-    pub(crate) async fn reach<T>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        tokio::select! {
-            biased;
-            result = work => result,
-            failure = reach::until_only_http(&self.link, self.pin) => Err(failure),
-        }
     }
 
     /// Opens a session that lives for `ttl` after its last sign, or as long as the cluster says.

@@ -6,6 +6,7 @@ use std::io;
 use statemachine::Printable;
 
 use crate::exit::End;
+use crate::output::printable_lines;
 
 /// The one error of every verb.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +21,18 @@ impl Failure {
     pub(crate) fn new(code: impl Into<String>, message: impl fmt::Display) -> Self {
         Failure {
             code: code.into(),
-            message: message.to_string(),
+            // It may quote what other clients have named, and programs pass it on to people.
+            message: Printable(&message.to_string()).to_string(),
         }
     }
 
     /// The command line, or what it names, makes no sense.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Failure::new("usage", message)
+        Failure {
+            code: "usage".to_owned(),
+            // The parser's messages have several lines.
+            message: printable_lines(&message.to_string()),
+        }
     }
 
     /// Reading or writing on this machine went wrong.
@@ -41,8 +47,7 @@ impl Failure {
 
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
-        // Its words come from the service, which quotes what other clients named.
-        Failure::new(error.code(), Printable(&error.to_string()))
+        Failure::new(error.code(), error)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use client::LostWhy;
 use client::clock::BootTime;
 use client::raw::{Hold, HoldState, Session};
 use statemachine::{Outcome, Token};
@@ -88,7 +89,15 @@ impl Held {
 
     /// Whether the service has said that it is no longer held.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self.hold.state(), HoldState::Lost(_))
+        self.lost().is_some()
+    }
+
+    /// Why it is no longer held, once that is so.
+    pub(crate) fn lost(&self) -> Option<LostWhy> {
+        match self.hold.state() {
+            HoldState::Lost(why) => Some(why),
+            _ => None,
+        }
     }
 
     /// Follows renewals and the loss.

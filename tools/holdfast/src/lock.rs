@@ -97,7 +97,7 @@ async fn with_session(
 
 /// Opens the session that holds the lock, and lives as long as the lease is.
 async fn open(context: &Context, lease: Option<Duration>) -> Result<Session, Failure> {
-    let opened = context.reach(context.session(lease)).await;
+    let opened = context.session(lease).await;
     opened.map_err(|failure| match (failure.code.as_str(), lease) {
         // The session's time to live is never named by the user.
         ("bad_request", Some(lease)) => Failure::new(

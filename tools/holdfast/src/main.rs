@@ -12,7 +12,6 @@ mod held;
 mod lock;
 mod output;
 mod processes;
-mod reach;
 mod section;
 mod shell;
 mod signals;
@@ -39,19 +38,23 @@ fn main() -> ExitCode {
     }
     match Cli::try_parse() {
         Ok(cli) => exit::code(run(cli)),
-        Err(error) => not_parsed(&error, &Glance::at(&arguments)),
+        Err(error) => not_parsed(error, &Glance::at(&arguments)),
     }
 }
 
 /// Help and version are no errors; everything else is usage, in the form and with the code of the verb.
-fn not_parsed(error: &clap::Error, glance: &Glance) -> ExitCode {
+fn not_parsed(mut error: clap::Error, glance: &Glance) -> ExitCode {
     if !error.use_stderr() {
         _ = error.print();
         return ExitCode::SUCCESS;
     }
+    let advice = advice(&error, glance);
+    if advice.is_some() {
+        // The parser's tip is another one: to pass the word on behind `--`.
+        error.remove(ContextKind::Suggested);
+    }
     let text = error.render().to_string();
     let mut failure = Failure::usage(text.trim().trim_start_matches("error: "));
-    let advice = advice(error, glance);
     if let Some(advice) = &advice {
         failure.message += &format!("; {advice}");
     }
@@ -60,7 +63,7 @@ fn not_parsed(error: &clap::Error, glance: &Glance) -> ExitCode {
     } else {
         _ = error.print();
         if let Some(advice) = &advice {
-            eprintln!("\n{advice}");
+            output::advise(advice);
         }
     }
     exit::code(if glance.lock {
@@ -78,6 +81,11 @@ fn advice(error: &clap::Error, glance: &Glance) -> Option<String> {
     };
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
+    }
+    if glance.lock && wrong == "-c" {
+        return Some(
+            "run a shell line as a command: holdfast lock NAME -- sh -c 'SHELL LINE'".to_owned(),
+        );
     }
     if glance.lock && !wrong.starts_with('-') {
         return Some(format!(
@@ -122,7 +130,7 @@ fn dispatch(cli: Cli, output: Output) -> Result<u8, Failure> {
         match cli.verb {
             Verb::Lock(arguments) => lock::run(&context, arguments).await,
             Verb::Shell(arguments) => shell::run(&context, arguments).await.map(|()| 0),
-            verb => context.reach(verbs::run(&context, verb)).await,
+            verb => verbs::run(&context, verb).await,
         }
     });
     // A thread that still reads standard input must not keep the process.

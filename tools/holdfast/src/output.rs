@@ -1,7 +1,11 @@
 //! Results on standard output, errors on standard error: tables for people, one JSON object a line for programs.
 //!
+//! This is the one way to both. What other clients have named or written reaches a screen only with all that could
+//! speak to a terminal or forge a line escaped; the bytes of `cat` alone go out as they are ([`write_out`]).
+//!
 //! Every object begins with `"v":1`. A reader that went away (`holdfast cat f | head`) is no error: the verb just ends.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -59,8 +63,8 @@ impl Output {
             return rows.iter().try_for_each(|row| self.object(row));
         }
         // Only a screen has a width; what reads a pipe wants a row a line.
-        let width = match io::stdout().is_terminal() {
-            true => tcgetwinsize(io::stdout()).map(|size| size.ws_col).ok(),
+        let width = match standard_output().is_terminal() {
+            true => tcgetwinsize(standard_output()).map(|size| size.ws_col).ok(),
             false => None,
         };
         let width = width.filter(|&width| width > 0);
@@ -72,7 +76,7 @@ impl Output {
         if self.is_json() {
             self.object(body)
         } else {
-            write_out(format!("{text}\n").as_bytes())
+            write_out(format!("{}\n", printable_lines(text)).as_bytes())
         }
     }
 
@@ -83,41 +87,126 @@ impl Output {
 
     /// Tells on standard error of something that happens on the way.
     pub(crate) fn notice(self, event: &str, message: &str) {
-        let line = if self.is_json() {
-            json_line(NoticeObject { event, message }).unwrap_or_default()
+        self.notice_with(event, message, serde_json::Map::new());
+    }
+
+    /// The same, with fields for programs.
+    pub(crate) fn notice_with(
+        self,
+        event: &str,
+        message: &str,
+        fields: serde_json::Map<String, serde_json::Value>,
+    ) {
+        if self.is_json() {
+            let object = NoticeObject {
+                event,
+                message,
+                fields,
+            };
+            write_err(&json_line(object).unwrap_or_default());
         } else {
-            format!("holdfast: {message}\n")
-        };
-        // Nobody is left to tell if standard error is closed.
-        _ = io::stderr().write_all(line.as_bytes());
+            tell(message);
+        }
     }
 
     /// Tells of a failure on standard error.
     pub(crate) fn failure(self, failure: &Failure) {
-        let line = if self.is_json() {
-            json_line(ErrorObject {
+        if self.is_json() {
+            let object = ErrorObject {
                 ok: false,
                 code: &failure.code,
                 message: &failure.message,
-            })
-            .unwrap_or_default()
+            };
+            write_err(&json_line(object).unwrap_or_default());
         } else {
-            format!("holdfast: {}\n", failure.message)
-        };
-        // Nobody is left to tell if standard error is closed.
-        _ = io::stderr().write_all(line.as_bytes());
+            tell(&failure.message);
+        }
     }
+}
+
+/// Tells people something on standard error, in a line of its own.
+pub(crate) fn tell(message: impl fmt::Display) {
+    write_err(&format!("holdfast: {}\n", Printable(&message.to_string())));
+}
+
+/// As [`tell`], but overwrites the last line of a terminal, and stays there until [`end_line`].
+pub(crate) fn tell_again(message: &str) {
+    // To the line's start, and clear it: ECMA-48, CR and EL.
+    write_err(&format!("\r\x1b[Kholdfast: {}", Printable(message)));
+}
+
+/// What follows [`tell_again`] starts on a line of its own.
+pub(crate) fn end_line() {
+    write_err("\n");
+}
+
+/// Advice below a message of the parser.
+pub(crate) fn advise(advice: &str) {
+    write_err(&format!("\n{}\n", Printable(advice)));
+}
+
+fn write_err(text: &str) {
+    // Nobody is left to tell if standard error is closed.
+    _ = standard_error().write_all(text.as_bytes());
+}
+
+/// Whether somebody watches standard error as it is written.
+pub(crate) fn error_is_watched() -> bool {
+    standard_error().is_terminal()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this module is the way to standard output"
+)]
+pub(crate) fn standard_output() -> io::Stdout {
+    io::stdout()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this module is the way to standard error"
+)]
+fn standard_error() -> io::Stderr {
+    io::stderr()
+}
+
+/// Text of several lines, each without anything that speaks to a terminal.
+pub(crate) fn printable_lines(text: &str) -> String {
+    let lines: Vec<_> = text
+        .split('\n')
+        .map(|line| Printable(line).to_string())
+        .collect();
+    lines.join("\n")
+}
+
+/// The same JSON, with all that could mislead a reader of the raw text escaped. JSON itself asks for less: `U+009B`
+/// begins a command to a terminal and may stand in a string as it is.
+pub(crate) fn printable_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if Printable::is_misleading(c) {
+            // All of these are below U+10000, so that one escape says each.
+            text += &format!("\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 #[derive(Serialize)]
 struct NoticeObject<'a> {
     event: &'a str,
     message: &'a str,
+    #[serde(flatten)]
+    fields: serde_json::Map<String, serde_json::Value>,
 }
 
 fn json_line<T: Serialize>(body: T) -> Result<String, Failure> {
-    let mut line = serde_json::to_string(&Versioned { v: VERSION, body })
+    let line = serde_json::to_string(&Versioned { v: VERSION, body })
         .map_err(|error| Failure::new("io", error))?;
+    let mut line = printable_json(&line);
     line.push('\n');
     Ok(line)
 }
@@ -148,9 +237,9 @@ fn table<R: Row>(rows: &[R], width: Option<u16>) -> String {
         .join("\n")
 }
 
-/// Writes and flushes; a closed pipe ends the program quietly, as it would end `cat`.
+/// Writes bytes as they are, and flushes; a closed pipe ends the program quietly, as it would end `cat`.
 pub(crate) fn write_out(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
+    let mut out = standard_output().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -223,6 +312,20 @@ mod tests {
             table(&rows, None),
             "NAME                   WEIGHT\nfig\\nplum  1\\u{1b}[1A  40"
         );
+    }
+
+    #[test]
+    fn json_says_the_same_without_speaking_to_a_terminal() {
+        let name = "a\u{9b}31m\u{202e}\u{7f}\u{1b}\n\u{e9}";
+        let line = json_line(serde_json::json!({ "name": name })).unwrap();
+        assert!(
+            !line
+                .trim_end()
+                .contains(|c: char| Printable::is_misleading(c)),
+            "{line:?}"
+        );
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["name"], name);
     }
 
     #[test]

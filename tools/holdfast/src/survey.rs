@@ -22,7 +22,7 @@ enum Heard {
 }
 
 /// Asks every replica that the endpoints lead to, all at once; one row for each, by id, silent ones too. If
-/// pinned, the one only. Takes no longer than `timeout`, and no longer than it takes all of them to answer.
+/// pinned, the one only. With a list by id, replicas that are not in it have a row and are not asked. Takes no longer than `timeout`, and no longer than it takes all of them to answer.
 ///
 /// # Errors
 ///
@@ -75,13 +75,18 @@ pub(crate) async fn survey(
             break;
         }
     }
-    let rows = rows(answers, members);
+    let mut rows = rows(answers, members);
+    if endpoints.by_id() {
+        for row in &mut rows {
+            row.asked = row.id.is_some_and(|id| endpoints.of_id(id).is_some());
+        }
+    }
     if rows.iter().any(|row| row.reachable) {
         return Ok(rows);
     }
     Err(Failure::new(
         "unavailable",
-        format_args!("no replica answers: {endpoints}"),
+        format_args!("no replica answers: {}", link.why_silent()),
     ))
 }
 
@@ -158,6 +163,8 @@ pub(crate) enum Lead {
     Certain,
     /// One says that it leads, but too few others answer to be sure.
     Claimed,
+    /// One that answers follows a leader that was not to be asked; in words.
+    Elsewhere(String),
     /// No replica that answers leads; in words.
     None(String),
 }
@@ -166,15 +173,47 @@ pub(crate) enum Lead {
 pub(crate) fn lead(rows: &[ReplicaRow]) -> Lead {
     let (answer, all) = (rows.iter().filter(|row| row.reachable).count(), rows.len());
     let needed = all / 2 + 1;
-    let leads = rows.iter().any(leads);
-    match (leads, answer >= needed) {
-        (true, true) => Lead::Certain,
-        (true, false) => Lead::Claimed,
-        (false, true) => Lead::None(format!(
-            "no leader: {answer} of {all} replicas answer, none leads"
-        )),
-        (false, false) => Lead::None(no_quorum(rows)),
+    if rows.iter().any(leads) {
+        return if answer >= needed {
+            Lead::Certain
+        } else {
+            Lead::Claimed
+        };
     }
+    let unasked = rows
+        .iter()
+        .filter(|row| !row.asked)
+        .filter_map(|row| row.id);
+    let unasked: Vec<u16> = unasked.collect();
+    let follows = |row: &&ReplicaRow| row.leader.is_some_and(|leader| unasked.contains(&leader));
+    if let Some(follower) = rows.iter().find(follows) {
+        let told = [follower.leader, follower.id].map(Option::unwrap_or_default);
+        return Lead::Elsewhere(format!(
+            "replica {} leads, says replica {}; --endpoints does not have it, so it was not asked",
+            told[0], told[1]
+        ));
+    }
+    if answer >= needed {
+        return Lead::None(format!(
+            "no leader: {answer} of {all} replicas answer, none leads"
+        ));
+    }
+    if answer + unasked.len() >= needed {
+        let others = rows
+            .iter()
+            .filter(|row| row.asked && !row.reachable)
+            .count();
+        let silent = if others == 0 {
+            String::new()
+        } else {
+            format!(", {others} silent")
+        };
+        return Lead::None(format!(
+            "no leader known: {answer} of {all} replicas answer, {} not asked since --endpoints does not have them{silent}",
+            unasked.len()
+        ));
+    }
+    Lead::None(no_quorum(rows))
 }
 
 /// Says how many replicas answer, and how many are needed.
@@ -311,5 +350,35 @@ mod tests {
             panic!("nobody leads")
         };
         assert_eq!(why, "no leader: 2 of 3 replicas answer, none leads");
+    }
+
+    #[test]
+    fn who_was_not_asked_is_not_silent() {
+        let answers = |leader| {
+            ReplicaRow::from(Status {
+                role: "follower".to_owned(),
+                leader,
+                ..status(1, 1, 1)
+            })
+        };
+        let unasked = |id| ReplicaRow {
+            asked: false,
+            ..ReplicaRow::silent(Some(id), "x:1")
+        };
+        let Lead::Elsewhere(_) = lead(&[answers(Some(3)), unasked(2), unasked(3)]) else {
+            panic!("replica 3 leads")
+        };
+        let Lead::None(why) = lead(&[answers(None), unasked(2), unasked(3)]) else {
+            panic!("nobody knows")
+        };
+        assert_eq!(
+            why,
+            "no leader known: 1 of 3 replicas answer, 2 not asked since --endpoints does not have them"
+        );
+        let dead = |id| ReplicaRow::silent(Some(id), "x:1");
+        let Lead::None(why) = lead(&[dead(1), dead(2), unasked(3)]) else {
+            panic!("a majority is dead")
+        };
+        assert_eq!(why, "no quorum: 0 of 3 replicas answer, 2 are needed");
     }
 }

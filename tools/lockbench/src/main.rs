@@ -2,21 +2,18 @@
 //!
 //! One thread and one runtime drive all clients, so that the driver takes little of the machine that it measures.
 //! `args` says what may be asked; `target` is the cluster; `crew` are the clients; `run` opens the window in which
-//! `cycle`, `append` or `failover` count; `report` tells. `scale` has a `crowd` of sessions beside the crew.
+//! `cycle`, `append` or `failover` count; `report` tells.
 
 mod append;
 mod args;
 mod cluster;
 mod crew;
-mod crowd;
 mod cycle;
 mod exclusion;
 mod failover;
-mod holders;
 mod latency;
 mod report;
 mod run;
-mod scale;
 mod sync_loop;
 mod target;
 mod usage;
@@ -29,8 +26,8 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use crate::args::{Cli, Locks, Work};
-use crate::run::Told;
+use crate::args::{Cli, Format, Locks, Work};
+use crate::report::Report;
 
 /// Two clients held one lock at a time.
 const NOT_EXCLUSIVE: u8 = 3;
@@ -59,7 +56,7 @@ fn main() -> ExitCode {
         }
     }));
     match result {
-        Some(Ok(told)) => tell(&told),
+        Some(Ok(report)) => tell(&work, &report),
         Some(Err(message)) => fail(1, &message),
         None => fail(INTERRUPTED, "interrupted"),
     }
@@ -90,9 +87,12 @@ async fn told_to_end() {
     }
 }
 
-fn tell(told: &Told) -> ExitCode {
-    println!("{}", told.text);
-    if told.exclusion_violations > 0 {
+fn tell(work: &Work, report: &Report) -> ExitCode {
+    match work.load().output {
+        Format::Table => println!("{}", report.table()),
+        Format::Json => println!("{}", report.json()),
+    }
+    if report.exclusion_violations > 0 {
         return fail(NOT_EXCLUSIVE, "two clients held one lock at a time");
     }
     ExitCode::SUCCESS

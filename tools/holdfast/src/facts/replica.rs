@@ -13,6 +13,8 @@ pub(crate) struct ReplicaRow {
     pub(crate) peer: String,
     pub(crate) http: String,
     pub(crate) reachable: bool,
+    /// Not if a list of endpoints by id leaves it out.
+    pub(crate) asked: bool,
     pub(crate) role: Option<String>,
     pub(crate) ballot: Option<String>,
     /// The leader's id as this replica knows it.
@@ -24,15 +26,6 @@ pub(crate) struct ReplicaRow {
     /// Of the whole state as of `applied`, hexadecimal.
     pub(crate) state_hash: Option<String>,
     pub(crate) version: Option<String>,
-    /// Replicas that this one refuses.
-    pub(crate) refuses: Vec<RefusedRow>,
-}
-
-/// A replica whose votes do not count where it is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct RefusedRow {
-    pub(crate) id: u16,
-    pub(crate) why: String,
 }
 
 impl From<Status> for ReplicaRow {
@@ -43,6 +36,7 @@ impl From<Status> for ReplicaRow {
             peer: status.peer,
             http: status.http,
             reachable: true,
+            asked: true,
             role: Some(status.role),
             ballot: Some(status.ballot),
             leader: status.leader,
@@ -52,11 +46,6 @@ impl From<Status> for ReplicaRow {
             log_bytes: Some(status.log_bytes),
             state_hash: Some(format!("{:016x}", status.state_hash)),
             version: Some(status.version),
-            refuses: status
-                .refuses
-                .into_iter()
-                .map(|net::Refused { id, why }| RefusedRow { id, why })
-                .collect(),
         }
     }
 }
@@ -69,6 +58,7 @@ impl From<MemberInfo> for ReplicaRow {
             client: member.client,
             peer: member.peer,
             http: member.http,
+            asked: true,
             ..ReplicaRow::default()
         }
     }
@@ -80,6 +70,7 @@ impl ReplicaRow {
         ReplicaRow {
             id,
             client: address.to_owned(),
+            asked: true,
             ..ReplicaRow::default()
         }
     }
@@ -95,9 +86,10 @@ impl Row for ReplicaRow {
         vec![
             cell(self.id.as_ref()),
             cell(Some(&self.client)),
-            match self.reachable {
-                true => cell(self.role.as_ref()),
-                false => "silent".to_owned(),
+            match (self.reachable, self.asked) {
+                (true, _) => cell(self.role.as_ref()),
+                (false, true) => "silent".to_owned(),
+                (false, false) => "not asked".to_owned(),
             },
             cell(self.ballot.as_ref()),
             cell(self.chosen.as_ref()),

@@ -36,6 +36,7 @@ use super::channel::{self, End, Heard, Order, Report};
 use super::launcher;
 use super::watch::{Act, Standing, Watch};
 use crate::exit;
+use crate::output;
 use crate::processes::Processes;
 use crate::signals::{self, is_ending};
 use crate::timer::BootTimer;
@@ -109,7 +110,7 @@ pub(crate) fn run_if_asked(arguments: &[OsString]) -> Option<ExitCode> {
     Some(match keep(terms, words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("holdfast: watching over the command: {error}");
+            output::tell(format_args!("watching over the command: {error}"));
             exit::code(exit::COMMAND_CANNOT_RUN)
         }
     })

@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, getpgrp, getppid, set_parent_process_death_si
 
 use super::terminal::Terminal;
 use crate::exit;
+use crate::output;
 
 /// The first argument that makes this program a launcher. No verb, so that no help mentions it.
 const LAUNCH: &str = "__launch";
@@ -61,17 +62,17 @@ pub(crate) fn run_if_asked(arguments: &[OsString]) -> Option<ExitCode> {
 
 fn launch(parent: &OsStr, foreground: bool, program: &OsStr, arguments: &[OsString]) -> ExitCode {
     if let Err(error) = die_with(parent) {
-        eprintln!(
-            "holdfast: cannot tie {} to its lock: {error}",
+        output::tell(format_args!(
+            "cannot tie {} to its lock: {error}",
             program.display()
-        );
+        ));
         return exit::code(exit::COMMAND_CANNOT_RUN);
     }
     if foreground && let Some(terminal) = Terminal::open() {
         terminal.give_to(getpgrp());
     }
     let error = Command::new(program).args(arguments).exec();
-    eprintln!("holdfast: {}: {error}", program.display());
+    output::tell(format_args!("{}: {error}", program.display()));
     exit::code(match error.kind() {
         io::ErrorKind::NotFound => exit::COMMAND_NOT_THERE,
         _ => exit::COMMAND_CANNOT_RUN,

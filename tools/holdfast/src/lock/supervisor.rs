@@ -5,8 +5,10 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use client::LostWhy;
 use client::clock::BootTime;
 use rustix::process::Signal;
+use statemachine::NotHeldWhy;
 
 use super::channel::Report;
 use super::command::{RunningCommand, Stop};
@@ -65,6 +67,7 @@ pub(super) async fn run(
         starved: false,
         told_to_end: false,
         warned: false,
+        held_until: held.deadline(),
         lost_at: None,
     };
     let mut serving = std::pin::pin!(socket.serve(held));
@@ -114,6 +117,39 @@ fn environment(
     ]
 }
 
+/// How the lock stands when CMD is warned, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Released by force.
+    Taken,
+    /// Its time is over.
+    Expired,
+    /// The service says that it is gone.
+    Lost,
+    /// Still held, but not for long.
+    Unrenewed,
+}
+
+/// What people read when CMD was told to end.
+fn warning(told: Told, signal: Signal, margin: Duration) -> String {
+    let why = match told {
+        Told::Expired => {
+            return format!(
+                "the lock has expired: the command got {}, and SIGKILL when its time was over",
+                signals::name(signal)
+            );
+        }
+        Told::Taken => "the lock was taken away",
+        Told::Lost => "the lock is lost",
+        Told::Unrenewed => "the lock is about to be lost, since it could not be renewed in time",
+    };
+    format!(
+        "{why}: the command gets {} and has {} to end before SIGKILL",
+        signals::name(signal),
+        humantime::format_duration(Duration::from_millis(margin.as_millis() as u64)),
+    )
+}
+
 struct Supervisor<'a> {
     context: &'a Context,
     held: &'a Held,
@@ -128,6 +164,8 @@ struct Supervisor<'a> {
     told_to_end: bool,
     /// The keeper has told CMD to end, so the lock counts as lost.
     warned: bool,
+    /// Until when the lock was held for certain, as known before it was lost.
+    held_until: BootTime,
     /// When the service said that the lock is gone.
     lost_at: Option<BootTime>,
 }
@@ -142,7 +180,8 @@ impl Supervisor<'_> {
                 self.command.lost();
             }
         } else {
-            self.command.held_until(self.held.deadline());
+            self.held_until = self.held.deadline();
+            self.command.held_until(self.held_until);
         }
         if self.starved && self.command.can_be_fed() {
             self.starved = false;
@@ -204,16 +243,14 @@ impl Supervisor<'_> {
 
     fn on_warning(&mut self) {
         self.warned = true;
-        let why = if self.held.is_lost() {
-            "the lock was taken away"
-        } else {
-            "the lock is about to be lost, since it could not be renewed in time"
+        let standing = match self.held.lost() {
+            Some(LostWhy::NotHeld(Some(NotHeldWhy::Forced { .. }))) => Told::Taken,
+            // Whoever was stopped meanwhile reads of the warning when all is over.
+            _ if BootTime::now() >= self.held_until => Told::Expired,
+            Some(_) => Told::Lost,
+            None => Told::Unrenewed,
         };
-        let message = format!(
-            "{why}: the command gets {} and has {} to end before SIGKILL",
-            signals::name(self.warning),
-            humantime::format_duration(Duration::from_millis(self.margin.as_millis() as u64)),
-        );
+        let message = warning(standing, self.warning, self.margin);
         self.context.output.notice("warned", &message);
     }
 
@@ -268,5 +305,25 @@ impl Supervisor<'_> {
                 Ok(code)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_whose_time_is_over_was_not_taken_and_leaves_no_time() {
+        let words = |told| warning(told, Signal::TERM, Duration::from_millis(400));
+        let over = words(Told::Expired);
+        assert!(
+            over.contains("expired") && !over.contains("400ms"),
+            "{over}"
+        );
+        let taken = words(Told::Taken);
+        assert!(
+            taken.contains("taken away") && taken.contains("400ms"),
+            "{taken}"
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! What somebody who waits for a lock gets to read: their place, and who is in the way.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use client::LockStatus;
@@ -8,6 +7,7 @@ use statemachine::{Answer, Query};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output;
 
 /// How long a question about the holder may keep the news back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ impl<'a> Waiting<'a> {
             context,
             lock,
             place: None,
-            rewrites: !context.output.is_json() && std::io::stderr().is_terminal(),
+            rewrites: !context.output.is_json() && output::error_is_watched(),
         }
     }
 
@@ -38,7 +38,11 @@ impl<'a> Waiting<'a> {
         }
         if !self.rewrites && self.context.output.is_json() {
             let message = format!("waiting for lock {}, position {place}", self.lock);
-            return self.context.output.notice("waiting", &message);
+            let fields = [("lock", self.lock.into()), ("position", place.into())];
+            let fields =
+                fields.map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), value));
+            let fields = fields.into_iter().collect();
+            return self.context.output.notice_with("waiting", &message, fields);
         }
         let behind = match self.status().await.and_then(|status| status.holder) {
             Some(holder) => format!(" behind {}", holder.name),
@@ -46,8 +50,7 @@ impl<'a> Waiting<'a> {
         };
         let message = format!("waiting for lock {}, position {place}{behind}", self.lock);
         if self.rewrites {
-            // To the line's start, and clear it: ECMA-48, CR and EL.
-            _ = write!(std::io::stderr(), "\r\x1b[Kholdfast: {message}");
+            output::tell_again(&message);
         } else {
             self.context.output.notice("waiting", &message);
         }
@@ -56,7 +59,7 @@ impl<'a> Waiting<'a> {
     /// The wait has ended well: what follows starts on a line of its own.
     pub(super) fn granted(&mut self) {
         if self.rewrites && self.place.is_some() {
-            _ = writeln!(std::io::stderr());
+            output::end_line();
         }
     }
 

@@ -10,9 +10,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use statemachine::Printable;
 
 use super::request::Id;
 use crate::failure::Failure;
+use crate::output::printable_json;
 
 /// The return codes of the coursework's calls that the state machine does not give itself.
 const RC_REFUSED: u8 = 4;
@@ -118,7 +120,7 @@ pub(crate) fn words(id: &Id, ending: &Ending) -> String {
         Id::Text(text) => format!("{text} "),
         Id::None(()) => String::new(),
     };
-    match ending {
+    let line = match ending {
         Ending::Done(fields) => fields
             .iter()
             .fold(format!("{number}ok"), |line, (name, value)| {
@@ -127,7 +129,8 @@ pub(crate) fn words(id: &Id, ending: &Ending) -> String {
         Ending::Failed(Trouble { failure, .. }) => {
             format!("{number}{}: {}", failure.code, failure.message)
         }
-    }
+    };
+    Printable(&line).to_string()
 }
 
 /// The line that tells of something between command `id` and its end.
@@ -137,7 +140,7 @@ pub(crate) fn event(id: &Id, event: &str, fields: &Fields) -> String {
 
 fn encode(line: &impl Serialize) -> String {
     // Maps with text keys and numbers always have a JSON form.
-    serde_json::to_string(line).unwrap_or_default()
+    printable_json(&serde_json::to_string(line).unwrap_or_default())
 }
 
 /// Any serialisable value as fields; what is no object has none.

@@ -18,6 +18,7 @@ use super::calls::Kept;
 use super::request::{Id, Op, Request};
 use super::session::ShellSession;
 use crate::failure::Failure;
+use crate::output;
 
 /// A command under way: it has its number, and has been sent if a connection was there.
 pub(crate) type Running = Pin<Box<dyn Future<Output = Ending>>>;
@@ -252,10 +253,10 @@ impl Shell {
             match notices.recv().await {
                 Ok(Notice::Lost { lock, token, why }) => {
                     if !self.events {
-                        eprintln!("holdfast: lock {lock} was lost: {why}");
+                        output::tell(format_args!("lock {lock} was lost: {why}"));
                     }
                     let id = session.granted_to(token).unwrap_or(Id::NONE);
-                    let lost = json!({"lock": lock, "token": token.0, "code": code_of(&why)});
+                    let lost = json!({"lock": lock, "token": token.0, "code": code_of(&why), "message": why.to_string()});
                     self.event(&id, "lost", &fields(lost)).await;
                 }
                 Ok(Notice::Expired) | Err(RecvError::Lagged(_)) => {}

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::output::standard_output;
+
 /// Lines that wait for a slow reader; then commands wait too.
 const WAITING_MAX: usize = 4;
 
@@ -17,7 +19,7 @@ impl Writer {
         let (sender, mut receiver) = mpsc::channel::<String>(WAITING_MAX);
         let (done, finished) = oneshot::channel();
         std::thread::spawn(move || {
-            let mut out = std::io::stdout().lock();
+            let mut out = standard_output().lock();
             while let Some(text) = receiver.blocking_recv() {
                 if out
                     .write_all(text.as_bytes())

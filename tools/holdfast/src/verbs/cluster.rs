@@ -7,7 +7,6 @@ use statemachine::{Query, Token};
 use tokio::time::{Instant, sleep};
 
 use crate::context::Context;
-use crate::facts::{RefusedRow, ReplicaRow};
 use crate::failure::Failure;
 use crate::survey::{Lead, all_equal, lead, no_quorum, survey};
 
@@ -27,7 +26,6 @@ pub(crate) async fn status(
     let asked = Instant::now();
     let rows = survey(context, context.timeout).await?;
     context.output.rows(&rows)?;
-    tell_refusals(context, &rows);
     if context.pin {
         return Ok(());
     }
@@ -35,22 +33,12 @@ pub(crate) async fn status(
     match lead(&rows) {
         Lead::Certain => Ok(()),
         Lead::Claimed if is_led(context, left.min(PROOF)).await => Ok(()),
+        Lead::Elsewhere(why) => {
+            context.output.notice("not_asked", &why);
+            Ok(())
+        }
         Lead::Claimed => Err(Failure::new("unavailable", no_quorum(&rows))),
         Lead::None(why) => Err(Failure::new("unavailable", why)),
-    }
-}
-
-/// The table has no room for reasons; the JSON form has them in its rows.
-fn tell_refusals(context: &Context, rows: &[ReplicaRow]) {
-    if context.output.is_json() {
-        return;
-    }
-    for row in rows {
-        let by = row.id.unwrap_or_default();
-        for RefusedRow { id, why } in &row.refuses {
-            let message = format!("replica {by} refuses replica {id}: {why}");
-            context.output.notice("refused", &message);
-        }
     }
 }
 
@@ -88,12 +76,13 @@ async fn wait_until_equal(context: &Context, patience: Duration) -> Result<(), F
         if left.is_zero() {
             context.output.rows(&rows)?;
             let wait = humantime::format_duration(patience);
-            return Err(Failure::new(
-                "not_equal",
-                format_args!(
-                    "after {wait} the replicas are not all at one slot with one state under a leader"
-                ),
-            ));
+            let mut why = format!(
+                "after {wait} the replicas are not all at one slot with one state under a leader"
+            );
+            if rows.iter().any(|row| !row.asked) {
+                why += "; those that --endpoints does not have were not asked";
+            }
+            return Err(Failure::new("not_equal", why));
         }
         sleep(LOOK_AGAIN.min(left)).await;
     }

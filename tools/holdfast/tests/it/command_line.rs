@@ -1,5 +1,6 @@
 //! What needs no replica: usage, help, completion, and what happens when nobody is there.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Output;
 
@@ -44,6 +45,9 @@ fn usage_is_2_and_123_for_lock() {
     check("member list", 2, "member");
     check("snapshot save x", 2, "snapshot");
     check("lock a echo hi", 123, "put `--` before the command");
+    check("lock a -c true", 123, "holdfast lock NAME -- sh -c");
+    let tip = String::from_utf8_lossy(&run("lock a -c true").stderr).into_owned();
+    assert!(!tip.contains("-- -c"), "{tip}");
     check("append file_8 --tyr", 2, "--tyr");
 }
 
@@ -107,7 +111,7 @@ fn nobody_there_is_5_and_125_for_lock() {
 #[test]
 fn nobody_there_is_told_at_once() {
     let (one, two) = (nobody(), nobody());
-    for verb in ["locks", "append f x", "health"] {
+    for verb in ["locks", "append f x", "health", "status", "cat f --stale"] {
         let line = format!("--endpoints {one},{two} --timeout 10m {verb}");
         let told = format!(
             "connection refused by both of {one}, {two}; is a cluster running? try `node dev`"
@@ -124,6 +128,42 @@ fn nobody_there_is_told_at_once() {
         5,
         "no.such.host.invalid:1: unknown host",
     );
+    check(
+        &format!("--endpoints no.such.host.invalid:1,{one} --timeout 10m status"),
+        5,
+        "no.such.host.invalid:1: unknown host",
+    );
+}
+
+/// Whoever takes the connection and says nothing is named, and hears nothing but our protocol: words of another would
+/// be logged as garbage by a replica that is only slow.
+#[test]
+fn a_silent_endpoint_is_named_and_spared() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let heard = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut bytes = [0; 64];
+            let n = stream.read(&mut bytes).expect("some bytes");
+            if bytes.starts_with(b"END") {
+                return heard;
+            }
+            heard.push(bytes[..n].to_vec());
+            std::mem::forget(stream);
+        }
+        heard
+    });
+    for verb in ["locks", "status"] {
+        let line = format!("--endpoints {address} --timeout 700ms {verb}");
+        check(&line, 5, &address);
+    }
+    let mut end = std::net::TcpStream::connect(&address).expect("a connection");
+    end.write_all(b"END").expect("the last word");
+    let heard = heard.join().expect("the listener's end");
+    assert!(!heard.is_empty());
+    assert!(!heard.iter().any(|it| it.starts_with(b"GET")), "{heard:?}");
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub(crate) struct Replica {
     folder: TempDir,
     /// Where clients find it.
     pub(crate) address: String,
+    /// Where other replicas would find it.
+    pub(crate) peer: String,
 }
 
 impl Replica {
@@ -24,11 +26,12 @@ impl Replica {
     /// The same with further flags of `node serve`.
     pub(crate) fn start_with(flags: &[&str]) -> Replica {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (process, address) = serve(folder.path(), "127.0.0.1:0", flags);
+        let (process, address, peer) = serve(folder.path(), "127.0.0.1:0", flags);
         Replica {
             process,
             folder,
             address,
+            peer,
         }
     }
 
@@ -40,7 +43,7 @@ impl Replica {
 
     /// Starts it again at the same address, after [`Replica::kill`].
     pub(crate) fn restart(&mut self) {
-        (self.process, self.address) = serve(self.folder.path(), &self.address, &[]);
+        (self.process, self.address, self.peer) = serve(self.folder.path(), &self.address, &[]);
     }
 
     /// Its process id.
@@ -88,7 +91,7 @@ fn clean(command: &mut Command) -> &mut Command {
     command
 }
 
-fn serve(data: &Path, client: &str, flags: &[&str]) -> (Child, String) {
+fn serve(data: &Path, client: &str, flags: &[&str]) -> (Child, String, String) {
     let mut process = Command::new(node_program())
         .args([
             "serve",
@@ -111,13 +114,15 @@ fn serve(data: &Path, client: &str, flags: &[&str]) -> (Child, String) {
     BufReader::new(stdout)
         .read_line(&mut line)
         .expect("the ready line");
-    let address = line
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("client="));
-    let address = address
-        .unwrap_or_else(|| panic!("not ready: {line:?}"))
-        .to_owned();
-    (process, address)
+    let address = |key: &str| {
+        let address = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(key));
+        address
+            .unwrap_or_else(|| panic!("not ready: {line:?}"))
+            .to_owned()
+    };
+    (process, address("client="), address("peer="))
 }
 
 /// The node program: of `HOLDFAST_TEST_BINARIES` if that is set, else of this workspace, built if it is not.

@@ -194,6 +194,8 @@ fn locks_sessions_and_force() {
 #[test]
 fn status_and_health() {
     let replica = Replica::start();
+    // A read waits for a leader, which may take a moment on a busy machine.
+    text(&replica, &["locks"], 0);
     let status = &json_lines(&replica, &["status"])[0];
     for field in [
         "id",
@@ -274,15 +276,79 @@ fn busy_and_wait_over() {
 }
 
 #[test]
-fn the_http_port_as_endpoint_is_told_at_once() {
+fn a_wrong_port_as_endpoint_is_told_at_once() {
     let replica = Replica::start();
-    let status = &json_lines(&replica, &["status"])[0];
-    let http = status["http"].as_str().expect("an address");
-    let output = run(
-        &replica,
-        &["--endpoints", http, "--timeout", "10m", "locks"],
-    );
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(5), "{text}");
-    assert!(text.contains("speaks HTTP"), "{text}");
+    text(&replica, &["locks"], 0);
+    let http = json_lines(&replica, &["status"])[0]["http"].clone();
+    let wrong = [
+        (http.as_str().expect("an address"), "speaks HTTP"),
+        (replica.peer.as_str(), "a replica's peer port"),
+    ];
+    for (address, told) in wrong {
+        for verb in ["locks", "status", "health", "cat file_0 --stale"] {
+            let mut words = vec!["--endpoints", address, "--timeout", "10m"];
+            words.extend(verb.split(' '));
+            let output = run(&replica, &words);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(5), "{verb}: {text}");
+            assert!(text.contains(told), "{verb}: {text}");
+        }
+    }
+}
+
+/// Names and reasons of others reach a terminal without what speaks to it, whatever the verb.
+#[test]
+fn nothing_that_others_named_speaks_to_the_terminal() {
+    let replica = Replica::start();
+    let (lock, name) = ("na\nme\u{1b}[2J", "ev\nil\u{1b}[31m\u{9b}31m");
+    let mut holder = replica
+        .holdfast()
+        .args(["--name", name, "lock", lock])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("running holdfast");
+    let mut token = String::new();
+    let stdout = holder.stdout.take().expect("a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut token)
+        .expect("the token");
+    let token = token.trim();
+    let reason = "be\u{1b}[2Jcause\nof";
+    let lines: [&[&str]; 8] = [
+        &["lock", lock, "--wait", "100ms", "--", "true"],
+        &["lock", lock, "--try", "--", "true"],
+        &["lock-status", lock],
+        &["locks"],
+        &["sessions"],
+        &["check-token", lock, "1000000"],
+        &["check-token", lock, token],
+        &["force-release", lock, "--token", token, "--reason", reason],
+    ];
+    for words in lines {
+        for form in ["table", "json"] {
+            if words[0] == "force-release" && form == "json" {
+                continue;
+            }
+            let output = run(&replica, &[words, &["-o", form]].concat());
+            for bytes in [&output.stdout, &output.stderr] {
+                printable(&format!("{words:?}"), bytes);
+            }
+        }
+    }
+    let output = holder.wait_with_output().expect("the holder's end");
+    assert_eq!(output.status.code(), Some(122));
+    printable("the victim", &output.stderr);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("be\\u{1b}[2Jcause\\nof"), "{told}");
+}
+
+/// No control character, and each line begins as this program's lines do.
+#[track_caller]
+fn printable(what: &str, bytes: &[u8]) {
+    let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    let odd = |c: char| c.is_control() && c != '\n';
+    assert!(!text.contains(odd), "{what}: {text:?}");
+    let forged = |line: &str| line.starts_with("me") || line.starts_with("il") || line == "of";
+    assert!(!text.lines().any(forged), "{what}: {text:?}");
 }

@@ -12,6 +12,8 @@
 //! files that a newer one would miss. If none will do, the replica refuses to start and says what is
 //! damaged: a guess could lose what was acknowledged.
 
+use std::io;
+
 mod base;
 mod rebuild;
 mod refusal;
@@ -29,7 +31,7 @@ use crate::engine::{Engine, EngineOptions, Limits, Restored, SnapshotPolicy};
 use crate::filestore::{FileStore, Inspection};
 
 pub use rebuild::rebuild;
-pub use refusal::Refusal;
+pub use refusal::{Refusal, exit_of_read};
 
 use replay::Replayed;
 
@@ -152,7 +154,13 @@ impl BootReport {
 /// [`Refusal`], with the process' exit code.
 pub fn open_folder(disk: SharedDisk, node: NodeId, env: Environment) -> Result<Folder, Refusal> {
     // Before the folder is laid out: what is put back shall find nothing in its place.
-    if disk.list("wal").map_or(true, |entries| entries.is_empty()) {
+    let is_empty = match disk.list("wal") {
+        Ok(entries) => entries.is_empty(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        // Whoever may not look does not know that nothing is there.
+        Err(error) => return Err(Refusal::unreadable("wal", &error)),
+    };
+    if is_empty {
         refuse_lost_log(&disk)?;
     }
     let folder = Folder::open(disk.clone(), node.0, env)?;

@@ -122,6 +122,24 @@ impl Error {
         }
     }
 
+    /// Whether the system does not let this user do it: nothing is known to be damaged.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if crate::storage::is_denied(source))
+    }
+
+    /// Whether a file could not be read. Nothing was written, and nothing is known to be damaged.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(
+            self,
+            Error::Io {
+                action: "list" | "open" | "read",
+                ..
+            }
+        )
+    }
+
     /// Whether the disk is full or the quota used up.
     #[must_use]
     pub fn is_no_space(&self) -> bool {

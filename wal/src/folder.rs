@@ -44,7 +44,7 @@ impl Folder {
             _ => Error::io("lock", LOCK)(error),
         })?;
         super_store::settle(&*disk)?;
-        let found = super_store::read_copies(&*disk);
+        let found = super_store::read_copies(&*disk)?;
         refuse_newer(&found)?;
         let mut environment = environment;
         let newest = super_store::newest(&found);
@@ -137,7 +137,8 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::NoSpace`]. Damage is no error: it is in the [`Recovery`].
+    /// [`Error::Io`], [`Error::NoSpace`]. Damage is no error: it is in the [`Recovery`]. A file that cannot be read for a
+    /// reason that says nothing about its content, such as its permissions, is an error.
     pub fn open_log(self, options: Options) -> Result<(Writer, Recovery), Error> {
         let Folder {
             disk,
@@ -166,8 +167,11 @@ fn settle(disk: &SharedDisk, meta: &Superblock) -> Result<(), Error> {
         .filter(|e| crate::layout::segment_seq(&e.name).is_some());
     for entry in names.take(2) {
         let path = format!("{WAL}/{}", entry.name);
-        // A file that cannot be opened or synced is judged by the scan.
-        let Ok(file) = disk.open(&path) else { continue };
+        let file = match disk.open(&path) {
+            Ok(file) => file,
+            Err(error) if super_store::is_lost(&error) => continue,
+            Err(error) => return Err(Error::io("open", &path)(error)),
+        };
         file.sync().map_err(Error::io("sync", &path))?;
         if !meta.clean {
             file.drop_cache(0, entry.len);

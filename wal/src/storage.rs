@@ -46,6 +46,33 @@ pub fn is_no_space(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an error says that the medium lost what a file held: a bad sector, or a block whose checksum fails below the
+/// file system. Any other error (no permission, too many open files, ...) says nothing about what is stored.
+#[must_use]
+pub fn is_bad_medium(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const BAD: [Errno; 5] = [
+        Errno::IO,
+        Errno::BADMSG,
+        Errno::NODATA,
+        Errno::ILSEQ,
+        Errno::REMOTEIO,
+    ];
+    // EUCLEAN, by which file systems tell broken metadata, has no name of its own everywhere.
+    const EUCLEAN: i32 = 117;
+    error.raw_os_error() == Some(EUCLEAN)
+        || Errno::from_io_error(error).is_some_and(|errno| BAD.contains(&errno))
+}
+
+/// Whether an error says that this user may not do this with the file.
+#[must_use]
+pub fn is_denied(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 /// One name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DirEntry {

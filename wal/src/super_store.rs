@@ -8,7 +8,7 @@ use std::io;
 
 use crate::error::Error;
 use crate::layout::{SUPERBLOCKS, WAL};
-use crate::storage::{BLOCK_BYTES, Disk, SharedDisk, SharedFile};
+use crate::storage::{BLOCK_BYTES, Disk, SharedDisk, SharedFile, is_bad_medium};
 use crate::superblock::{SuperFault, Superblock};
 
 /// Both copies as they were found.
@@ -22,8 +22,11 @@ pub type Copies = [Result<Superblock, SuperFault>; 2];
 /// [`Error::Io`].
 pub(crate) fn settle(disk: &dyn Disk) -> Result<(), Error> {
     for path in SUPERBLOCKS {
-        // A copy that cannot be opened is judged by the reading.
-        let Ok(file) = disk.open(path) else { continue };
+        let file = match disk.open(path) {
+            Ok(file) => file,
+            Err(error) if is_lost(&error) => continue,
+            Err(error) => return Err(Error::io("open", path)(error)),
+        };
         file.sync().map_err(Error::io("sync", path))?;
         file.drop_cache(0, BLOCK_BYTES as u64);
     }
@@ -33,12 +36,22 @@ pub(crate) fn settle(disk: &dyn Disk) -> Result<(), Error> {
     }
 }
 
-/// Reads both copies. Changes nothing.
-pub(crate) fn read_copies(disk: &dyn Disk) -> Copies {
-    SUPERBLOCKS.map(|path| read_copy(disk, path))
+/// Whether an error says that the file is not there, or that the disk lost it. The scan judges that.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || is_bad_medium(error)
 }
 
-fn read_copy(disk: &dyn Disk, path: &str) -> Result<Superblock, SuperFault> {
+/// Reads both copies. Changes nothing.
+///
+/// # Errors
+///
+/// [`Error::Io`] if a copy is there and cannot be read for a reason that says nothing about what it holds.
+pub(crate) fn read_copies(disk: &dyn Disk) -> Result<Copies, Error> {
+    let [first, second] = SUPERBLOCKS.map(|path| read_copy(disk, path));
+    Ok([first?, second?])
+}
+
+fn read_copy(disk: &dyn Disk, path: &str) -> Result<Result<Superblock, SuperFault>, Error> {
     let read = || {
         let file = disk.open_read(path)?;
         let mut block = vec![0; BLOCK_BYTES];
@@ -50,11 +63,12 @@ fn read_copy(disk: &dyn Disk, path: &str) -> Result<Superblock, SuperFault> {
         Ok(block)
     };
     match read() {
-        Ok(block) => Superblock::decode(&block),
+        Ok(block) => Ok(Superblock::decode(&block)),
         Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => {
-            Err(SuperFault::Missing)
+            Ok(Err(SuperFault::Missing))
         }
-        Err(error) => Err(SuperFault::Unreadable(error.to_string())),
+        Err(error) if is_bad_medium(&error) => Ok(Err(SuperFault::Unreadable(error.to_string()))),
+        Err(error) => Err(Error::io("read", path)(error)),
     }
 }
 

@@ -3,7 +3,7 @@
 use paxos::{ClusterClock, Slot};
 use statemachine::{FileFact, Machine};
 use wal::snapshot::SnapshotRef;
-use wal::storage::{Disk, SharedDisk};
+use wal::storage::{Disk, SharedDisk, is_bad_medium};
 use wal::{Recovery, Writer};
 
 use super::Refusal;
@@ -27,11 +27,9 @@ pub(super) fn inspection(
     at_once_bytes: u64,
     files: &FileStore,
 ) -> Result<Inspection, Refusal> {
-    let listed = disk.list("files").map_err(|error| Refusal {
-        exit: 6,
-        message: format!("cannot list the folder files: {error}"),
-        no_space: false,
-    })?;
+    let listed = disk
+        .list("files")
+        .map_err(|error| Refusal::unreadable("the folder files", &error))?;
     let total: u64 = listed.iter().map(|entry| entry.len).sum();
     let all = total <= at_once_bytes || files.is_recheck_due()?;
     Ok(if all {
@@ -60,7 +58,7 @@ pub(super) fn choose(
             ));
             continue;
         }
-        let state = match load(disk.as_ref(), snapshot) {
+        let state = match load(disk.as_ref(), snapshot)? {
             Ok(state) => state,
             Err(why) => {
                 passed_over.push(why);
@@ -89,23 +87,36 @@ fn reaches_back(writer: &Writer, slot: u64) -> bool {
     writer.last_slot() <= slot || writer.first_slot() <= slot + 1
 }
 
-pub(super) fn load(disk: &dyn Disk, snapshot: Option<&SnapshotRef>) -> Result<SnapshotJob, String> {
+/// The state of a snapshot, or what is wrong with it.
+///
+/// # Errors
+///
+/// If the system does not let it be read: that is no reason to take an older one.
+pub(super) fn load(
+    disk: &dyn Disk,
+    snapshot: Option<&SnapshotRef>,
+) -> Result<Result<SnapshotJob, String>, Refusal> {
     let Some(snapshot) = snapshot else {
         let clock = ClusterClock::default();
-        return Ok(SnapshotJob {
+        return Ok(Ok(SnapshotJob {
             slot: Slot(0),
             machine: Machine::new(),
             clock,
-        });
+        }));
     };
-    let (header, payload) =
-        wal::snapshot::load(disk, snapshot).map_err(|error| error.to_string())?;
-    if header.slot != snapshot.slot {
-        return Err(format!(
-            "the snapshot of slot {} says slot {}",
-            snapshot.slot, header.slot
-        ));
+    let slot = snapshot.slot;
+    let (header, payload) = match wal::snapshot::load(disk, snapshot) {
+        Ok(loaded) => loaded,
+        Err(wal::Error::Io { source, .. }) if !is_bad_medium(&source) => {
+            let path = wal::layout::snapshot_path(slot);
+            return Err(Refusal::unreadable(&path, &source));
+        }
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    if header.slot != slot {
+        let what = format!("the snapshot of slot {slot} says slot {}", header.slot);
+        return Ok(Err(what));
     }
-    SnapshotJob::decode(Slot(snapshot.slot), &payload)
-        .map_err(|error| format!("the snapshot of slot {}: {error}", snapshot.slot))
+    Ok(SnapshotJob::decode(Slot(slot), &payload)
+        .map_err(|error| format!("the snapshot of slot {slot}: {error}")))
 }

@@ -39,7 +39,8 @@ pub fn rebuild(reader: &Reader, applied: Slot, file: Rebuild) -> Result<Rebuilt,
             ));
             continue;
         }
-        let state = match load(&**file.disk(), base.as_ref()) {
+        let loaded = load(&**file.disk(), base.as_ref());
+        let state = match loaded.map_err(|refusal| refusal.to_string()).flatten() {
             Ok(state) => state,
             Err(why) => {
                 passed_over.push(why);

@@ -1,5 +1,6 @@
 //! Why a replica does not start, with the exit code of its process.
 
+use wal::storage::{is_bad_medium, is_denied};
 use wal::{Outcome, Recovery};
 
 use crate::filestore::FileError;
@@ -11,8 +12,8 @@ const FOREIGN_ROWS: [u8; 2] = [19, 20];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// The process' exit code: 4 the folder is not this replica's to use, 5 damaged, 6 a write or sync
-    /// failed, 1 anything else.
+    /// The process' exit code: 4 the folder is not this replica's to use (or not this user's), 5 damaged, 6 a write or
+    /// sync failed, 1 anything else, such as a file that the system does not let it read.
     pub exit: u8,
     /// What is wrong, where, and what to do.
     pub message: String,
@@ -26,6 +27,15 @@ impl Refusal {
         Refusal {
             exit: 5,
             message,
+            no_space: false,
+        }
+    }
+
+    /// A folder or file that the system does not let this process read.
+    pub(super) fn unreadable(path: &str, error: &std::io::Error) -> Refusal {
+        Refusal {
+            exit: if is_denied(error) { 4 } else { 1 },
+            message: format!("cannot read {path}: {error}"),
             no_space: false,
         }
     }
@@ -53,6 +63,8 @@ impl From<wal::Error> for Refusal {
             | wal::Error::NewerFormat { .. }
             | wal::Error::BornElsewhere { .. } => 4,
             wal::Error::MetaLost(_) | wal::Error::Damaged(_) | wal::Error::BadSnapshot { .. } => 5,
+            error if error.is_denied() => 4,
+            error if error.is_unreadable() => 1,
             wal::Error::Io { .. } | wal::Error::NoSpace { .. } | wal::Error::Poisoned => 6,
             _ => 1,
         };
@@ -66,14 +78,33 @@ impl From<wal::Error> for Refusal {
 
 impl From<wal::ReadError> for Refusal {
     fn from(error: wal::ReadError) -> Refusal {
-        Refusal::damaged(with_cause(&error))
+        Refusal {
+            exit: exit_of_read(&error),
+            message: with_cause(&error),
+            no_space: false,
+        }
+    }
+}
+
+/// What the process exits with if a slot of its log cannot be read: 5 if that slot is damaged, 1 if the system did not
+/// let the file be read, which says nothing about the slot.
+#[must_use]
+pub fn exit_of_read(error: &wal::ReadError) -> u8 {
+    match error {
+        wal::ReadError::Io { source, .. } if !is_bad_medium(source) => 1,
+        _ => 5,
     }
 }
 
 impl From<FileError> for Refusal {
     fn from(error: FileError) -> Refusal {
+        let exit = match &error {
+            FileError::Failed { source, .. } if is_denied(source) => 4,
+            FileError::Failed { what, .. } if what.starts_with("list ") || *what == "read" => 1,
+            _ => 6,
+        };
         Refusal {
-            exit: 6,
+            exit,
             message: with_cause(&error),
             no_space: error.is_no_space(),
         }

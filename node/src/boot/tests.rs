@@ -293,6 +293,35 @@ fn a_foreign_or_busy_folder_is_refused() {
     assert_eq!(second.expect("refused").exit, 4);
 }
 
+/// What this user may not open is not damaged: the start is refused, names the file, and works once it may be opened.
+#[test]
+fn what_may_not_be_opened_is_not_called_damaged() {
+    let disk = born();
+    let mut running = start(&disk).expect("started");
+    let session = running.open();
+    let mut seq = 1;
+    while running.snapshots < 2 {
+        running.section(session, seq, "file_0", "y");
+        seq += 3;
+    }
+    drop(running);
+    disk.kill();
+    let mut paths = vec!["files/file_0".to_owned()];
+    for dir in ["wal", "snapshots"] {
+        let listed = disk.list(dir).expect("listed");
+        paths.extend(listed.iter().map(|entry| format!("{dir}/{}", entry.name)));
+    }
+    for path in paths {
+        disk.deny(&path);
+        let refusal = start(&disk).err().expect(&path);
+        assert_eq!(refusal.exit, 4, "{path}: {refusal}");
+        assert!(refusal.message.contains(&path), "{path}: {refusal}");
+        disk.heal();
+        disk.kill();
+    }
+    start(&disk).expect("nothing was damaged");
+}
+
 /// Somebody took the log away: its replacement would empty the files.
 #[test]
 fn files_without_a_log_are_refused() {

@@ -6,6 +6,8 @@ use std::io;
 
 use statemachine::{FileFact, FileId};
 
+use wal::storage::is_bad_medium;
+
 use super::sums::Sums;
 use super::{FILES, FileError, FileStore, RECHECK, REMOVED, failed, path_of, removed_path};
 
@@ -81,7 +83,7 @@ impl FileStore {
         let mut faults = Vec::new();
         self.inspected.clear();
         for fact in facts {
-            if let Some(found) = self.fault(fact, inspection) {
+            if let Some(found) = self.fault(fact, inspection)? {
                 faults.push(FileFault {
                     fact: fact.clone(),
                     found,
@@ -91,20 +93,31 @@ impl FileStore {
         Ok(faults)
     }
 
-    fn fault(&mut self, fact: &FileFact, inspection: Inspection) -> Option<Found> {
-        let unreadable = |error: io::Error| Found::Unreadable(error.to_string());
-        let file = match self.disk.open_read(&self.path_now(fact)) {
+    fn fault(
+        &mut self,
+        fact: &FileFact,
+        inspection: Inspection,
+    ) -> Result<Option<Found>, FileError> {
+        let path = self.path_now(fact);
+        // Only the medium can make a file unreadable for good. What the system does not allow says nothing about the file.
+        let unreadable = |error: io::Error| match is_bad_medium(&error) {
+            true => Ok(Some(Found::Unreadable(error.to_string()))),
+            false => Err(failed("read", &path)(error)),
+        };
+        let file = match self.disk.open_read(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(Found::Nothing),
-            Err(error) => return Some(unreadable(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Some(Found::Nothing));
+            }
+            Err(error) => return unreadable(error),
         };
         match file.len() {
-            Ok(len) if len < fact.length => return Some(Found::Short(len)),
+            Ok(len) if len < fact.length => return Ok(Some(Found::Short(len))),
             Ok(_) => {}
-            Err(error) => return Some(unreadable(error)),
+            Err(error) => return unreadable(error),
         }
         if inspection == Inspection::Lengths {
-            return None;
+            return Ok(None);
         }
         let mut hasher = crc32fast::Hasher::new();
         let mut sums = Sums::from(0);
@@ -113,7 +126,7 @@ impl FileStore {
         while offset < fact.length {
             let wanted = buffer.len().min((fact.length - offset) as usize);
             if let Err(error) = file.read_exact_at(&mut buffer[..wanted], offset) {
-                return Some(unreadable(error));
+                return unreadable(error);
             }
             hasher.update(&buffer[..wanted]);
             sums.append(&buffer[..wanted]);
@@ -121,10 +134,10 @@ impl FileStore {
         }
         let found = hasher.finalize();
         if found != fact.crc32 {
-            return Some(Found::Checksum(found));
+            return Ok(Some(Found::Checksum(found)));
         }
         self.inspected.insert(fact.id, sums);
-        None
+        Ok(None)
     }
 
     /// Where a snapshot's file lies now: aside, if it was removed after the snapshot.

@@ -170,8 +170,14 @@ fn carry_out(
                 folder
                     .store_birth(record.cluster, &bytes)
                     .map_err(|error| {
+                        let exit = match &error {
+                            wal::Error::Damaged(_) => Exit::Damaged,
+                            error if error.is_denied() => Exit::DataRefused,
+                            error if error.is_unreadable() => Exit::Other,
+                            _ => Exit::WriteFailed,
+                        };
                         Failure::new(
-                            Exit::WriteFailed,
+                            exit,
                             format!("cannot store the birth record: {}", with_causes(&error)),
                         )
                     })?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use paxos::LoadLog;
 use wal::Reader;
 
+use crate::boot::exit_of_read;
 use crate::failure::{Exit, Failure, with_causes};
 use crate::records;
 use crate::server::inbox::{Event, Inbox};
@@ -15,10 +16,16 @@ pub(crate) fn start(wanted: LoadLog, reader: Reader, inbox: Arc<Inbox>) {
     tokio::task::spawn_blocking(move || {
         inbox.push(match records::load(&reader, wanted) {
             Ok(loaded) => Event::Engine(loaded),
-            Err(error) => Event::Failed(Failure::new(
-                Exit::Damaged,
-                format!("the log: {}", with_causes(&error)),
-            )),
+            Err(error) => {
+                let exit = match exit_of_read(&error) {
+                    5 => Exit::Damaged,
+                    _ => Exit::Other,
+                };
+                Event::Failed(Failure::new(
+                    exit,
+                    format!("the log: {}", with_causes(&error)),
+                ))
+            }
         });
     });
 }

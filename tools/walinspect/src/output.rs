@@ -49,6 +49,20 @@ impl Output {
         }
     }
 
+    /// One thing: an object for programs, some lines for people.
+    pub(crate) fn tell_lines(
+        &self,
+        kind: &str,
+        fields: impl FnOnce() -> Fields,
+        lines: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Failure> {
+        if self.json {
+            return self.object(kind, &fields());
+        }
+        let mut lines = lines().into_iter();
+        lines.try_for_each(|line| self.write(&Printable(&line).to_string()))
+    }
+
     /// A sentence for people only.
     pub(crate) fn line(&self, line: &str) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.write(line) }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wal::layout::{LOCK, SNAPSHOTS, WAL};
-use wal::storage::{Disk, RealDisk, SharedDisk};
+use wal::storage::{Disk, RealDisk, SharedDisk, is_bad_medium};
 
 use crate::failure::Failure;
 use crate::shelf::{Scope, Shelf};
@@ -51,13 +51,15 @@ impl Place {
     }
 
     fn of_folder(path: PathBuf) -> Result<Place, Failure> {
-        let has = |name: &str| path.join(name).exists();
-        let is_data = [WAL, SNAPSHOTS, LOCK].into_iter().any(has);
-        if is_data {
-            return Ok(Place {
-                root: path,
-                scope: Scope::Data,
-            });
+        for name in [WAL, SNAPSHOTS, LOCK] {
+            let inside = path.join(name);
+            let is_there = inside.try_exists();
+            if is_there.map_err(Failure::io("cannot look at", &inside))? {
+                return Ok(Place {
+                    root: path,
+                    scope: Scope::Data,
+                });
+            }
         }
         let parent = path.parent().filter(|_| path.ends_with(WAL));
         if let Some(parent) = parent.filter(|parent| parent.join(SNAPSHOTS).is_dir()) {
@@ -94,8 +96,18 @@ impl Place {
             let mut head = [0; HEAD_BYTES];
             opened.read_at(&mut head, at).map(|_| head)
         };
-        // Read errors and cut heads are for the scan to tell; the copy at the end is as good as the head.
-        let heads = [0, length.saturating_sub(BLOCK)].map(|at| head(at).unwrap_or([0; HEAD_BYTES]));
+        // Bad sectors and cut heads are for the scan to tell; the copy at the end is as good as the head.
+        let mut heads = [[0; HEAD_BYTES]; 2];
+        for (at, found) in [0, length.saturating_sub(BLOCK)]
+            .into_iter()
+            .zip(&mut heads)
+        {
+            match head(at) {
+                Ok(bytes) => *found = bytes,
+                Err(error) if is_bad_medium(&error) => {}
+                Err(error) => return Err(Failure::io("cannot read", path)(error)),
+            }
+        }
         let number = |head: &[u8; HEAD_BYTES], at: usize| {
             u64::from_le_bytes(std::array::from_fn(|i| head[at + i]))
         };

@@ -1,5 +1,7 @@
 //! What was given to look at, read as a whole: what is there, and what recovery makes of it.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use wal::layout::{FILES, WAL};
@@ -82,7 +84,7 @@ impl Source {
             fallback = Some(decide_without_superblock(&mut facts));
         }
         if place.scope == Scope::Data {
-            miss_a_lost_log(&**disk, &facts, &mut decision);
+            miss_a_lost_log(&**disk, &facts, &mut decision)?;
         }
         Ok(Source {
             disk: disk.clone(),
@@ -209,9 +211,12 @@ fn claim(snapshot: SnapshotRef) -> SnapshotFacts {
 }
 
 /// An empty log beside files with data: somebody took the log away.
-fn miss_a_lost_log(disk: &dyn Disk, facts: &Facts, decision: &mut Decision) {
+fn miss_a_lost_log(disk: &dyn Disk, facts: &Facts, decision: &mut Decision) -> Result<(), Failure> {
     let unused = facts.segments.is_empty() && facts.supers.iter().all(Result::is_err);
-    let listed = disk.list(FILES).unwrap_or_default();
+    let listed = match disk.list(FILES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(Failure::io("cannot list", Path::new(FILES)))?,
+    };
     if unused && decision.outcome == Outcome::Clean && listed.iter().any(|entry| entry.len > 0) {
         decision.outcome = Outcome::MetaLost;
         decision.report.outcome = Outcome::MetaLost;
@@ -225,6 +230,7 @@ fn miss_a_lost_log(disk: &dyn Disk, facts: &Facts, decision: &mut Decision) {
             slots: None,
         });
     }
+    Ok(())
 }
 
 /// Where a record stands in all ways that can be asked for.

@@ -206,7 +206,7 @@ pub(crate) fn batch(facts: &Facts, place: Place) -> Option<&FoundBatch> {
     }
 }
 
-/// Rows 21 and 22, as far as they are told.
+/// Rows 21 and 22, as far as they are told. In an unused folder both copies are missing, and that is no damage.
 fn super_findings(facts: &Facts, findings: &mut Vec<Finding>) {
     let valid = facts.supers.iter().filter(|copy| copy.is_ok()).count();
     for (copy, found) in facts.supers.iter().enumerate() {
@@ -214,7 +214,7 @@ fn super_findings(facts: &Facts, findings: &mut Vec<Finding>) {
         let row = if valid == 0 { 22 } else { 21 };
         findings.push(Finding {
             row,
-            damage: *fault != SuperFault::Missing || valid > 0,
+            damage: *fault != SuperFault::Missing || valid > 0 || was_in_use(facts),
             file: crate::layout::SUPERBLOCKS[copy].to_owned(),
             offset: 0,
             length: 0,

@@ -328,7 +328,7 @@ impl<'a> Fold<'a> {
             Body::Good => true,
             Body::BadPadding => {
                 let what = format!(
-                    "padding of batch {} is not zero; no value is touched",
+                    "only the padding behind batch {} is not zero; its records are whole",
                     header.batch_seq
                 );
                 self.find(5, true, &segment.path, (offset, length), &what, None);

@@ -150,7 +150,8 @@ impl Report {
     pub fn advice(&self) -> &'static str {
         match self.outcome {
             Outcome::Clean | Outcome::TornTail if self.serves_damaged() => {
-                "the node starts, and nothing that it acknowledged is lost; check the disk, because the next damage may                  hit what only this log holds. The damaged places go with their segments after the next snapshots"
+                "the node starts, and nothing that it acknowledged is lost; check the disk, because the next damage may \
+                 hit what only this log holds. The damaged places go with their segments after the next snapshots"
             }
             Outcome::Clean | Outcome::TornTail => "nothing to do",
             Outcome::Faulty { .. } => {

@@ -10,8 +10,8 @@ use crate::field;
 use crate::layout::{self, SNAPSHOTS, SUPERBLOCKS, WAL};
 use crate::record::Lsn;
 use crate::segment::{CAPACITY_MAX, HeaderFault, SegmentHeader};
-use crate::snapshot;
-use crate::storage::{BLOCK_BYTES, Disk, DiskFile};
+use crate::snapshot::{self, SnapshotRef};
+use crate::storage::{BLOCK_BYTES, Disk, DiskFile, is_bad_medium};
 use crate::super_store;
 
 use super::facts::{Facts, FoundBatch, Gap, GapKind, Item, SegmentFacts, SnapshotFacts};
@@ -25,7 +25,8 @@ const WINDOW_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// Only if the folder cannot be listed: what cannot be read is a fact, not an error.
+/// [`Error::Io`] if a folder cannot be listed, or a file cannot be read for a reason that says nothing about what it
+/// holds, such as its permissions. What the medium lost is a fact, not an error.
 pub fn survey(disk: &dyn Disk) -> Result<Facts, Error> {
     survey_watched(disk, &|_| {})
 }
@@ -46,7 +47,7 @@ pub struct Surveyed {
 /// As [`survey`].
 pub fn survey_watched(disk: &dyn Disk, watch: &(dyn Fn(Surveyed) + Sync)) -> Result<Facts, Error> {
     let mut facts = Facts {
-        supers: super_store::read_copies(disk),
+        supers: super_store::read_copies(disk)?,
         ..Facts::default()
     };
     let snapshots = list(disk, SNAPSHOTS)?;
@@ -72,18 +73,18 @@ pub fn survey_watched(disk: &dyn Disk, watch: &(dyn Fn(Surveyed) + Sync)) -> Res
             None => facts.unknown.push(path),
         }
     }
-    facts.segments = survey_segments(disk, &names, &done);
+    facts.segments = survey_segments(disk, &names, &done)?;
     for entry in snapshots {
         let path = format!("{SNAPSHOTS}/{}", entry.name);
         match layout::snapshot_slot(&entry.name) {
             Some(slot) => {
-                let verdict = snapshot::inspect(disk, slot).map_err(what_is_wrong);
+                let found = snapshot_verdict(snapshot::inspect(disk, slot))?;
                 done(entry.len);
-                facts.snapshots.push(SnapshotFacts {
+                facts.snapshots.extend(found.map(|verdict| SnapshotFacts {
                     slot,
                     path,
                     verdict,
-                });
+                }));
             }
             None => facts.unknown.push(path),
         }
@@ -91,11 +92,20 @@ pub fn survey_watched(disk: &dyn Disk, watch: &(dyn Fn(Surveyed) + Sync)) -> Res
     Ok(facts)
 }
 
-fn what_is_wrong(error: Error) -> String {
-    match error {
-        Error::BadSnapshot { what, .. } => what,
-        Error::Io { source, .. } => source.to_string(),
-        other => other.to_string(),
+/// What there is to say about a snapshot; `None` if it was removed after the folder was listed.
+fn snapshot_verdict(
+    found: Result<SnapshotRef, Error>,
+) -> Result<Option<Result<SnapshotRef, String>>, Error> {
+    match found {
+        Ok(reference) => Ok(Some(Ok(reference))),
+        Err(Error::BadSnapshot { what, .. }) => Ok(Some(Err(what))),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(Error::Io { source, .. })
+            if is_bad_medium(&source) || source.kind() == io::ErrorKind::UnexpectedEof =>
+        {
+            Ok(Some(Err(source.to_string())))
+        }
+        Err(other) => Err(other),
     }
 }
 
@@ -111,15 +121,16 @@ fn survey_segments(
     disk: &dyn Disk,
     names: &[(u64, String)],
     done: &(dyn Fn(u64) + Sync),
-) -> Vec<SegmentFacts> {
+) -> Result<Vec<SegmentFacts>, Error> {
     let read = |seq: u64, path: &str| {
-        let facts = survey_segment(disk, seq, path);
-        done(facts.len);
-        facts
+        let facts = survey_segment(disk, seq, path)?;
+        done(facts.as_ref().map_or(0, |facts| facts.len));
+        Ok(facts)
     };
     let threads = disk.read_threads().min(names.len());
     if threads <= 1 {
-        return names.iter().map(|(seq, path)| read(*seq, path)).collect();
+        let read = names.iter().map(|(seq, path)| read(*seq, path));
+        return read.filter_map(Result::transpose).collect();
     }
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::with_capacity(names.len()));
@@ -136,13 +147,15 @@ fn survey_segments(
             });
         }
     });
-    let mut segments = found.into_inner().expect("no thread panics with the lock");
+    let found = found.into_inner().expect("no thread panics with the lock");
+    let found = found.into_iter().filter_map(Result::transpose);
+    let mut segments = found.collect::<Result<Vec<_>, Error>>()?;
     segments.sort_by_key(|segment| segment.seq);
-    segments
+    Ok(segments)
 }
 
-/// Reads one segment file.
-pub(crate) fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> SegmentFacts {
+/// Reads one segment file; `None` if it was removed after the folder was listed.
+fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> Result<Option<SegmentFacts>, Error> {
     let missing = || Err(HeaderFault::Unreadable("not read".to_owned()));
     let mut facts = SegmentFacts {
         seq,
@@ -157,19 +170,29 @@ pub(crate) fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> SegmentFa
         .and_then(|file| Ok((file.len()?, file)));
     let (len, file) = match opened {
         Ok(opened) => opened,
-        Err(error) => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_bad_medium(&error) => {
             let fault = HeaderFault::Unreadable(error.to_string());
             facts.headers = [Err(fault.clone()), Err(fault)];
-            return facts;
+            return Ok(Some(facts));
         }
+        Err(error) => return Err(Error::io("open", path)(error)),
     };
+    let unreadable = Error::io("read", path);
+    match survey_blocks(&*file, len, &mut facts) {
+        Ok(()) => Ok(Some(facts)),
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+fn survey_blocks(file: &dyn DiskFile, len: u64, facts: &mut SegmentFacts) -> io::Result<()> {
     facts.len = len;
-    let first = read_header(&*file, 0);
+    let first = read_header(file, 0)?;
     // The copy stands where the first header says; without one, where the file ends (a hint: the copy
     // names its own place, so a false one is seen).
     let capacity = first.as_ref().map_or(len, |header| header.capacity);
     let copy_at = capacity.saturating_sub(BLOCK_BYTES as u64);
-    let second = read_header(&*file, copy_at).and_then(|header| {
+    let second = read_header(file, copy_at)?.and_then(|header| {
         if header.capacity == capacity {
             Ok(header)
         } else {
@@ -179,40 +202,42 @@ pub(crate) fn survey_segment(disk: &dyn Disk, seq: u64, path: &str) -> SegmentFa
     facts.headers = [first, second];
     match facts.header().cloned() {
         Some(header) => {
-            let mut scan = Scan::new(&*file, &header);
-            facts.items = scan.run();
+            facts.items = Scan::new(file, &header).run()?;
         }
-        None => facts.zero = is_zero(&*file, len),
+        None => facts.zero = is_zero(file, len)?,
     }
-    facts
+    Ok(())
 }
 
-fn read_header(file: &dyn DiskFile, at: u64) -> Result<SegmentHeader, HeaderFault> {
+fn read_header(file: &dyn DiskFile, at: u64) -> io::Result<Result<SegmentHeader, HeaderFault>> {
     let mut block = [0; BLOCK_BYTES];
     match file
         .read_at(&mut block, at)
         .or_else(|_| file.read_at(&mut block, at))
     {
-        Ok(BLOCK_BYTES) => SegmentHeader::decode(&block),
-        Ok(_) => Err(HeaderFault::Unreadable(
+        Ok(BLOCK_BYTES) => Ok(SegmentHeader::decode(&block)),
+        Ok(_) => Ok(Err(HeaderFault::Unreadable(
             "the file ends before it".to_owned(),
-        )),
-        Err(error) => Err(HeaderFault::Unreadable(error.to_string())),
+        ))),
+        Err(error) if is_bad_medium(&error) => Ok(Err(HeaderFault::Unreadable(error.to_string()))),
+        Err(error) => Err(error),
     }
 }
 
-fn is_zero(file: &dyn DiskFile, len: u64) -> bool {
+fn is_zero(file: &dyn DiskFile, len: u64) -> io::Result<bool> {
     let len = len.min(CAPACITY_MAX);
     let mut buf = vec![0; WINDOW_BYTES.min(len as usize)];
     let mut at = 0;
     while at < len {
         match file.read_at(&mut buf, at) {
-            Ok(0) => return true,
+            Ok(0) => return Ok(true),
             Ok(count) if field::is_zero(&buf[..count]) => at += count as u64,
-            _ => return false,
+            Ok(_) => return Ok(false),
+            Err(error) if is_bad_medium(&error) => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
-    true
+    Ok(true)
 }
 
 /// Reads a whole padded batch whose header is known.
@@ -249,12 +274,12 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn run(&mut self) -> Vec<Item> {
+    fn run(mut self) -> io::Result<Vec<Item>> {
         let block = BLOCK_BYTES as u64;
         let end = self.header.batches_end().0 - self.header.base.0;
         let mut at = block;
         while at < end {
-            at += match self.look(at) {
+            at += match self.look(at)? {
                 Ok(batch) => {
                     let padded = batch.header.padded();
                     self.items.push(Item::Batch(batch));
@@ -266,36 +291,40 @@ impl<'a> Scan<'a> {
                 }
             };
         }
-        std::mem::take(&mut self.items)
+        Ok(self.items)
     }
 
     /// The batch at this block, or what else is there.
-    fn look(&mut self, at: u64) -> Result<FoundBatch, GapKind> {
+    fn look(&mut self, at: u64) -> io::Result<Result<FoundBatch, GapKind>> {
         let place = Lsn(self.header.base.0 + at);
         let limit = self.header.batches_end();
-        let block = self
-            .window
-            .get(at, BLOCK_BYTES)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => GapKind::CutOff,
-                _ => GapKind::Unreadable,
-            })?;
+        let block = match self.window.get(at, BLOCK_BYTES) {
+            Ok(block) => block,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Err(GapKind::CutOff));
+            }
+            Err(error) if is_bad_medium(&error) => return Ok(Err(GapKind::Unreadable)),
+            Err(error) => return Err(error),
+        };
         let head = &block[..HEADER_BYTES];
         let header = match BatchHeader::decode(head, self.header.seed(), place, limit) {
             Ok(header) => header,
-            Err(BatchFault::Zero) if field::is_zero(block) => return Err(GapKind::Zero),
-            Err(BatchFault::Misplaced(_)) => return Err(GapKind::Misplaced),
-            Err(_) => return Err(GapKind::Damaged),
+            Err(BatchFault::Zero) if field::is_zero(block) => return Ok(Err(GapKind::Zero)),
+            Err(BatchFault::Misplaced(_)) => return Ok(Err(GapKind::Misplaced)),
+            Err(_) => return Ok(Err(GapKind::Damaged)),
         };
         let (body, records) = match self.window.get(at, header.padded() as usize) {
             Ok(bytes) => batch::verify(bytes, &header, self.header.salt),
-            Err(_) => (batch::Body::BadDirectory, Vec::new()),
+            Err(error) if is_bad_medium(&error) || error.kind() == io::ErrorKind::UnexpectedEof => {
+                (batch::Body::BadDirectory, Vec::new())
+            }
+            Err(error) => return Err(error),
         };
-        Ok(FoundBatch {
+        Ok(Ok(FoundBatch {
             header,
             body,
             records,
-        })
+        }))
     }
 
     fn extend_gap(&mut self, at: u64, kind: GapKind) {
@@ -330,6 +359,7 @@ impl Window<'_> {
         self.start = at;
         // Ahead first; where that fails, exactly what is needed; and once again, as errors may pass.
         let ahead = (self.end.saturating_sub(at) as usize).min(WINDOW_BYTES);
+        let mut failed = io::Error::from(io::ErrorKind::UnexpectedEof);
         for want in [len.max(ahead), len, len] {
             self.bytes.resize(want, 0);
             match self.file.read_at(&mut self.bytes, at) {
@@ -341,10 +371,10 @@ impl Window<'_> {
                     self.bytes.clear();
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                Err(_) => {}
+                Err(error) => failed = error,
             }
         }
         self.bytes.clear();
-        Err(io::Error::other("unreadable twice"))
+        Err(failed)
     }
 }

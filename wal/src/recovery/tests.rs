@@ -431,6 +431,96 @@ fn row_11_an_unreadable_place_is_damage_there() {
     expect_lost(&decision, 3, 3);
 }
 
+/// Who may not read a file knows nothing about what it holds: nothing is judged, nothing changed, and the error names it.
+#[test]
+fn what_may_not_be_read_is_not_damaged() {
+    let case = log(6);
+    let saved = save(&case.disk, 3);
+    let first = case.facts().segments[0].path.clone();
+    let snapshot = crate::layout::snapshot_path(saved);
+    let files = [
+        &first,
+        &case.newest(),
+        SUPERBLOCKS[0],
+        SUPERBLOCKS[1],
+        &snapshot,
+    ];
+    for path in files {
+        let disk = case.disk.fork();
+        disk.deny(path);
+        let told = survey(&disk).expect_err(path);
+        assert!(
+            told.is_denied() && told.to_string().contains(path),
+            "{told}"
+        );
+        let folder = Folder::open(Arc::new(disk.clone()), 1, Environment::seeded(9));
+        let opened = folder.and_then(|folder| folder.open_log(Options::default()));
+        let told = opened.map(|_| ()).expect_err(path);
+        assert!(
+            told.is_denied() && told.to_string().contains(path),
+            "{told}"
+        );
+        disk.heal();
+        assert_eq!(decide(&survey(&disk).unwrap()).outcome, Outcome::Clean);
+    }
+}
+
+/// A snapshot of this slot, named by nothing.
+fn save(disk: &MemDisk, slot: u64) -> u64 {
+    let header = SnapshotHeader {
+        cluster: 0,
+        slot,
+        membership: bytes::Bytes::new(),
+    };
+    let saved = snapshot::save(disk, &header, &mut &b"state"[..]).unwrap();
+    saved.slot
+}
+
+#[test]
+fn both_superblocks_gone_is_damage_in_a_folder_that_was_used() {
+    let case = log(3);
+    for path in SUPERBLOCKS {
+        case.disk.delete(path);
+    }
+    let decision = case.decide();
+    assert_eq!(decision.outcome, Outcome::MetaLost);
+    assert_eq!(decision.report.damage().count(), 2);
+    let unused = Case {
+        disk: MemDisk::new(),
+    };
+    assert_eq!(unused.decide().report.damage().count(), 0);
+}
+
+/// Lines for people hold no runs of spaces that a broken string in the source would leave.
+#[test]
+fn advice_is_plain_text() {
+    let case = log(3);
+    let mut report = case.decide().report;
+    for outcome in [
+        Outcome::Clean,
+        Outcome::MetaLost,
+        Outcome::Fatal,
+        Outcome::Faulty {
+            ranges: Vec::new(),
+            max_ballot: 0,
+        },
+    ] {
+        report.outcome = outcome;
+        assert!(!report.advice().contains("  "), "{}", report.advice());
+    }
+    report.outcome = Outcome::Clean;
+    report.findings.push(Finding {
+        row: 12,
+        damage: true,
+        file: String::new(),
+        offset: 0,
+        length: 0,
+        what: String::new(),
+        slots: None,
+    });
+    assert!(!report.advice().contains("  "), "{}", report.advice());
+}
+
 #[test]
 fn row_11_an_error_that_passes_is_no_damage() {
     let case = log(5);

@@ -1,5 +1,7 @@
 //! Follows a log that another process writes.
 
+use std::io;
+
 use bytes::Bytes;
 
 use crate::batch::{self, BatchHeader, HEADER_BYTES};
@@ -52,17 +54,19 @@ impl Follow {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the folder cannot be listed.
+    /// [`Error::Io`] if the folder cannot be listed or a segment cannot be opened.
     pub fn newest(disk: SharedDisk) -> Result<Follow, Error> {
         let wal = crate::layout::WAL;
         let entries = disk.list(wal).map_err(Error::io("list", wal))?;
         let seqs = entries
             .iter()
             .filter_map(|entry| crate::layout::segment_seq(&entry.name));
-        let newest = seqs
-            .filter(|seq| header_of(&*disk, *seq).is_some())
-            .max()
-            .unwrap_or(1);
+        let mut newest = 1;
+        for seq in seqs {
+            if seq > newest && header_of(&*disk, seq)?.is_some() {
+                newest = seq;
+            }
+        }
         Ok(Follow::from_segment(disk, newest))
     }
 
@@ -75,7 +79,7 @@ impl Follow {
         let mut proven = Vec::new();
         loop {
             if self.open.is_none() {
-                let Some((file, header)) = header_of(&*self.disk, self.seq) else {
+                let Some((file, header)) = header_of(&*self.disk, self.seq)? else {
                     break;
                 };
                 self.next = Lsn(header.base.0 + BLOCK_BYTES as u64);
@@ -89,7 +93,7 @@ impl Follow {
                 continue;
             }
             // A successor's header says where this segment ends, and proves it up to there.
-            let Some((_, successor)) = header_of(&*self.disk, self.seq + 1) else {
+            let Some((_, successor)) = header_of(&*self.disk, self.seq + 1)? else {
                 break;
             };
             self.waiting
@@ -165,12 +169,19 @@ impl Follow {
     }
 }
 
-fn header_of(disk: &dyn Disk, seq: u64) -> Option<(SharedFile, SegmentHeader)> {
-    let file = disk.open_read(&segment_path(seq)).ok()?;
+/// The segment and its header, if there is one.
+fn header_of(disk: &dyn Disk, seq: u64) -> Result<Option<(SharedFile, SegmentHeader)>, Error> {
+    let path = segment_path(seq);
+    let file = match disk.open_read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(Error::io("open", &path))?,
+    };
     let mut block = [0; BLOCK_BYTES];
-    file.read_exact_at(&mut block, 0).ok()?;
-    let header = SegmentHeader::decode(&block)
-        .ok()
-        .filter(|header| header.seq == seq)?;
-    Some((file, header))
+    match file.read_exact_at(&mut block, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other.map_err(Error::io("read", &path))?,
+    }
+    let header = SegmentHeader::decode(&block);
+    let header = header.ok().filter(|header| header.seq == seq);
+    Ok(header.map(|header| (file, header)))
 }

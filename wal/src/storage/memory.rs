@@ -92,10 +92,16 @@ impl MemDisk {
         self.state().faults.push(fault);
     }
 
+    /// From now on this file cannot be opened for want of permission; also after a crash, until [`MemDisk::heal`].
+    pub fn deny(&self, path: &str) {
+        self.state().denied.insert(path.to_owned());
+    }
+
     /// Withdraws all orders to fail, also the limit of space.
     pub fn heal(&self) {
         let mut state = self.state();
         state.faults.clear();
+        state.denied.clear();
         state.room_bytes = None;
     }
 
@@ -217,6 +223,9 @@ impl Disk for MemDisk {
     fn open(&self, path: &str) -> io::Result<SharedFile> {
         let mut state = self.state();
         state.admit(path, Operation::Read, &(0..0))?;
+        if state.denied.contains(path) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         match state.names.get(path).copied() {
             Some(Target::File(inode)) => Ok(self.handle(&mut state, path, inode)),
             _ => Err(io::ErrorKind::NotFound.into()),

@@ -24,11 +24,12 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
             fields["rule"] = json!(rule);
             fields
         };
-        let words = || {
+        let lines = || {
             let told = if finding.damage { "damage" } else { "note" };
-            format!("{told} {finding}\n       row {}: {rule}", finding.row)
+            let rule = format!("       row {}: {rule}", finding.row);
+            vec![format!("{told} {finding}"), rule]
         };
-        out.tell("finding", fields, words)?;
+        out.tell_lines("finding", fields, lines)?;
     }
     out.line("")?;
     let (ranges, max_ballot) = match &decision.outcome {
@@ -61,17 +62,17 @@ fn bound(source: &Source, out: &Output) -> Result<(), Failure> {
         .iter()
         .map(|source| json!({"what": source.what, "lsn": source.lsn.0}))
         .collect();
-    let words = || {
-        let mut words = format!("W = {}: everything below was durable", report.durable_bound);
-        for source in &report.sources {
-            words.push_str(&format!("\n    {} by the {}", source.lsn, source.what));
-        }
+    let lines = || {
+        let bound = format!("W = {}: everything below was durable", report.durable_bound);
+        let proofs = report.sources.iter();
+        let proofs = proofs.map(|source| format!("    {} by the {}", source.lsn, source.what));
         let promised = ballot(source.decision.promised);
-        words.push_str(&format!("\npromised {}\n", word(&promised)));
-        words
+        let promised = format!("promised {}", word(&promised));
+        let lines = std::iter::once(bound).chain(proofs);
+        lines.chain([promised, String::new()]).collect()
     };
     let fields = || json!({"w": report.durable_bound.0, "sources": sources});
-    out.tell("bound", fields, words)
+    out.tell_lines("bound", fields, lines)
 }
 
 /// What the decision table in `wal/FORMAT.md` says in a row.
@@ -86,7 +87,7 @@ fn rule(row: u8) -> &'static str {
             "bad at or after W, nothing valid after it: a torn tail, never acknowledged, dropped and left where it is"
         }
         5 => {
-            "good header, bad body below W: its slots are lost; records with a good checksum are kept"
+            "good header, bad body below W: the slots of records with a bad checksum are lost, the others are kept"
         }
         6 => {
             "bad header below W, a valid one later: one batch's slots are known from its successor; of more, every slot above the snapshot is suspect"
@@ -99,7 +100,7 @@ fn rule(row: u8) -> &'static str {
         10 => {
             "one batch number twice, or segments that contradict each other: two writers or a copied disk; refused"
         }
-        11 => "unreadable twice: as damage at that place",
+        11 => "the disk could not read it, twice: as damage at that place",
         12 => "one copy of a segment header bad: the other is used",
         13 => "both copies of a segment header bad: the whole segment is lost",
         14 => {

@@ -35,6 +35,51 @@ fn a_whole_log() {
     rig.run(&["verify", "--strict"]).exits(0);
 }
 
+/// A file that the system does not let be read says nothing about what it holds. A link to itself stands for missing
+/// permissions, which would not stop a test that runs as root.
+#[test]
+fn what_cannot_be_opened_is_an_error_and_not_damage() {
+    let files = [
+        "wal/super.0",
+        "wal/super.1",
+        "snapshots/0000000000000010.snap",
+    ];
+    let segment = wal::layout::segment_path(2);
+    for name in files.into_iter().chain([&*segment]) {
+        let rig = Rig::whole();
+        let path = rig.file(name);
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink(&path, &path).expect("a link");
+        for verb in ["verify", "explain", "ls", "dump"] {
+            let said = rig.run(&[verb]).exits(1).tells(name);
+            assert_eq!(said.out, "", "{verb}");
+        }
+        run(&["verify", path.to_str().expect("plain")]).exits(1);
+    }
+}
+
+/// What people read are lines, not escapes of lines.
+#[test]
+fn an_explanation_is_lines_of_words() {
+    let rig = Rig::whole();
+    rig.flip("wal/super.1", 20);
+    let said = rig.run(&["explain"]).exits(3);
+    assert!(!said.out.contains("\\n"), "{said:?}");
+    assert!(
+        said.out.lines().any(|line| line.starts_with("promised ")),
+        "{said:?}"
+    );
+    assert!(
+        said.out
+            .lines()
+            .any(|line| line.trim_start().starts_with("row 21: ")),
+        "{said:?}"
+    );
+    fs::remove_file(rig.file("wal/super.0")).expect("remove");
+    fs::remove_file(rig.file("wal/super.1")).expect("remove");
+    rig.run(&["verify"]).exits(4).tells("2 damaged places");
+}
+
 /// The newest segment that holds batches, and the last batch with records in it.
 fn last_batch(rig: &Rig) -> (u64, Value) {
     let batches = rig.run(&["dump", "--batches", "--json"]).kind("batch");

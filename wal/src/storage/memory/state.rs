@@ -1,6 +1,6 @@
 //! The whole disk: files, names, faults, and which call passes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 
@@ -23,6 +23,8 @@ pub(super) struct State {
     pub(super) journal: Vec<NameChange>,
     pub(super) locked: BTreeMap<String, u64>,
     pub(super) faults: Vec<Fault>,
+    /// Files that this user may not open.
+    pub(super) denied: BTreeSet<String>,
     pub(super) room_bytes: Option<u64>,
     pub(super) calls: u64,
     pub(super) halt_at: Option<u64>,

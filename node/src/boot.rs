@@ -130,9 +130,12 @@ impl BootReport {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let passed_over = (!self.passed_over.is_empty()).then(|| {
+            let base = match self.base {
+                Slot(0) => "the empty state".to_owned(),
+                slot => format!("the snapshot of slot {slot}"),
+            };
             format!(
-                "started from the snapshot of slot {} and replayed the log, because {}",
-                self.base,
+                "started from {base} and replayed the log, because {}",
                 self.passed_over.join("; ")
             )
         });
@@ -335,9 +338,23 @@ fn refuse_lost_log(disk: &SharedDisk) -> Result<(), Refusal> {
     if names.is_empty() {
         return Ok(());
     }
+    let used = match disk.list("snapshots") {
+        Ok(entries) => !entries.is_empty(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(Refusal::unreadable("snapshots", &error)),
+    };
+    let names = names.join(", ");
+    let advice = match used {
+        true => {
+            "snapshots/ shows that a replica ran here, and without its log it may have forgotten a promise: \
+             put the folder wal/ back as it was, or leave this replica stopped"
+        }
+        false => {
+            "put the folder wal/ back as it was; only if no replica ever ran in this folder, move files/ away"
+        }
+    };
     Err(Refusal::damaged(format!(
-        "there is no log but files/ holds data ({}): put the folder wal/ back, or move files/ away",
-        names.join(", ")
+        "there is no log but files/ holds data ({names}): {advice}"
     )))
 }
 

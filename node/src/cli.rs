@@ -141,9 +141,13 @@ fn dev_options(matches: &ArgMatches) -> dev::Options {
 fn serve(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let (config, shown) = configure(matches, |name| std::env::var(name).ok())?;
     if matches.get_flag("print-config") {
-        print_config(&shown)
-            .map_err(|e| Failure::new(Exit::Other, format!("standard output: {e}")))?;
-        return Ok(ExitCode::SUCCESS);
+        return match print_config(&shown) {
+            // Whoever reads has enough, as `head` does.
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(Exit::Other, format!("standard output: {e}")))
+            }
+            _ => Ok(ExitCode::SUCCESS),
+        };
     }
     let _logging = logging::start(config.log_format, &config.log_level);
     if !lifeline::hold() {

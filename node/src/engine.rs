@@ -97,6 +97,10 @@ pub struct Engine {
     disk: DiskRoom,
     pace: readiness::Pace,
     shutting_down: Option<MonoTime>,
+    /// The difference between agreed settings and flags that was told last, so that it is told once.
+    differ_told: Option<Note>,
+    /// The last slot that the log held at the start.
+    last_at_start: Slot,
     /// Its own, until the next output takes them.
     notes: Vec<Note>,
 }
@@ -111,6 +115,10 @@ impl Engine {
             log_bytes,
         } = restored;
         let (applied, clock) = (recovered.applied, recovered.clock.clone());
+        let last_at_start = recovered
+            .accepted
+            .last()
+            .map_or(applied, |(slot, ..)| *slot);
         assert_eq!(
             applied, recovered.chosen,
             "the boot applies all that it knows to be chosen"
@@ -139,6 +147,8 @@ impl Engine {
             disk: DiskRoom::default(),
             pace: readiness::Pace::default(),
             shutting_down: None,
+            differ_told: None,
+            last_at_start,
             notes: Vec::new(),
             options,
         };
@@ -364,7 +374,7 @@ impl Engine {
             self.stop_leading(out);
         }
         if self.role == Role::Leader && !led {
-            self.start_leading(out);
+            self.start_leading();
         }
         if self.shutting_down.is_some() && self.role == Role::Leader {
             self.step(now, paxos::Input::Admin(Admin::TransferAny), out);
@@ -374,7 +384,7 @@ impl Engine {
 
     /// The first leader of all has its settings chosen before any command, and the first leader of a
     /// newer program the newer rules.
-    fn start_leading(&mut self, out: &mut Output) {
+    fn start_leading(&mut self) {
         let rules = self.machine.settings().map_or(0, |agreed| agreed.rules);
         if rules < self.options.settings.rules {
             let payload = Bytes::from(self.options.settings.encode());
@@ -384,7 +394,6 @@ impl Engine {
                 kind: EntryKind::Settings,
                 payload,
             });
-            out.notes.push(Note::SettingsProposed);
         }
     }
 

@@ -12,7 +12,7 @@ pub enum Exit {
     Other = 1,
     /// Flags, environment or configuration file cannot be meant.
     Usage = 2,
-    /// An address to listen on is taken, or is none of this machine's.
+    /// An address to listen on is taken.
     AddressInUse = 3,
     /// The data folder is in use, of another cluster, replica or disk, or of a newer format.
     DataRefused = 4,

@@ -384,6 +384,11 @@ impl FileStore {
         )
     }
 
+    /// Number of files that are known to be damaged.
+    pub fn damaged(&self) -> u32 {
+        u32::try_from(self.bad.len()).unwrap_or(u32::MAX)
+    }
+
     /// Whether a file is known to be damaged: the log that may rebuild it should stay.
     pub fn is_damaged(&self) -> bool {
         !self.bad.is_empty()

@@ -222,7 +222,7 @@ fn status_json(report: &Report, phase: &Phase) -> serde_json::Value {
         "role": s.role, "ballot": s.ballot, "leader": s.leader,
         "chosen": s.chosen, "applied": s.applied, "last": s.last, "lag": s.lag,
         "log_bytes": s.log_bytes, "state_hash": format!("{:016x}", s.state_hash),
-        "files_checked": s.files_checked, "version": s.version,
+        "files_checked": s.files_checked, "files_damaged": s.files_damaged, "version": s.version,
         "peers": peers, "fell_behind": behind,
         "disk_low": report.log.low_space, "oldest_unsynced_us": report.log.oldest_unsynced_us,
         "refuses_work": report.refuses_work,
@@ -257,7 +257,7 @@ async fn metrics(State(pages): State<Pages>, asked: HeaderMap) -> Response {
     let accepts = asked.get_all(header::ACCEPT).iter();
     let open = accepts
         .filter_map(|kinds| kinds.to_str().ok())
-        .any(|kinds| kinds.contains("application/openmetrics-text"));
+        .any(wants_open_metrics);
     let (kind, text) = match open {
         true => (
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -269,6 +269,25 @@ async fn metrics(State(pages): State<Pages>, asked: HeaderMap) -> Response {
         ),
     };
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Whether a list of media types names OpenMetrics and does not exclude it by a weight of 0.
+fn wants_open_metrics(kinds: &str) -> bool {
+    kinds.split(',').any(|kind| {
+        let mut parts = kind.split(';').map(str::trim);
+        let named = parts.next().unwrap_or_default();
+        let excluded = parts.any(|part| {
+            let weight = part.split_once('=');
+            weight.is_some_and(|(name, weight)| {
+                name.trim().eq_ignore_ascii_case("q")
+                    && weight
+                        .trim()
+                        .parse::<f32>()
+                        .is_ok_and(|weight| weight == 0.0)
+            })
+        });
+        named.eq_ignore_ascii_case("application/openmetrics-text") && !excluded
+    })
 }
 
 fn plain(code: StatusCode, text: impl Into<String>) -> Response {
@@ -447,6 +466,27 @@ impl AsyncWrite for Mortal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_metrics_are_given_to_those_who_want_them() {
+        for yes in [
+            "application/openmetrics-text; version=1.0.0",
+            "text/plain;q=0.5, Application/OpenMetrics-Text;q=0.8",
+            "APPLICATION/OPENMETRICS-TEXT",
+        ] {
+            assert!(wants_open_metrics(yes), "{yes}");
+        }
+        for no in [
+            "",
+            "*/*",
+            "text/plain",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text; version=1.0.0; Q=0.000, text/plain",
+            "application/openmetrics-text-like",
+        ] {
+            assert!(!wants_open_metrics(no), "{no}");
+        }
+    }
 
     #[test]
     fn foreign_host_names_are_not_known() {

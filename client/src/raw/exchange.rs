@@ -30,7 +30,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mi
 /// Why an exchange ended without an answer.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// Time is up.
+    /// Time is up, or the service said that asking again does not help.
     Timeout {
         /// Whether an attempt may have been taken on by a replica.
         perhaps_done: bool,
@@ -283,6 +283,9 @@ impl Exchange {
             ResponseBody::Unavailable { reason, retry_ms } => {
                 self.settle_attempt(mail);
                 self.reason = format!("{from}: {reason}");
+                if retry_ms == ResponseBody::NO_RETRY_MS {
+                    return Next::End(self.timed_out());
+                }
                 if retry_ms > 0 {
                     self.rest = come_back(retry_ms);
                     self.link.press();

@@ -278,6 +278,23 @@ async fn certainly_not_done_is_unavailable() {
     assert!(error.to_string().contains("no majority"), "{error}");
 }
 
+/// What asking again does not change is told at once, however long the caller would wait.
+#[tokio::test]
+async fn an_answer_that_stays_the_same_ends_the_call() {
+    let mut one = Replica::start(1).await;
+    let session = session(&[&one]).await;
+    let call = session.renew("a", Token(1));
+    let waiting = tokio::spawn(async move { call.wait(Duration::from_secs(3600)).await });
+    one.ask().await.reply(ResponseBody::Unavailable {
+        reason: "the file is damaged".to_owned(),
+        retry_ms: ResponseBody::NO_RETRY_MS,
+    });
+    let ended = tokio::time::timeout(SOON, waiting).await.expect("at once");
+    let error = ended.expect("runs").expect_err("refused");
+    assert_eq!((error.code(), error.rc()), ("unavailable", 5));
+    assert!(error.to_string().contains("the file is damaged"), "{error}");
+}
+
 /// One of several attempts may have been taken on, so it is not said that nothing was done.
 #[tokio::test]
 async fn one_doubtful_attempt_makes_all_unknown() {

@@ -49,7 +49,8 @@ pub enum ResponseBody {
     Unavailable {
         /// Why, for people.
         reason: String,
-        /// Milliseconds after which to ask again; 0 = nothing is known, back off as usual.
+        /// Milliseconds after which to ask again; 0 = nothing is known, back off as usual;
+        /// [`ResponseBody::NO_RETRY_MS`] = this replica's answer would be the same.
         retry_ms: u64,
     },
     /// Perhaps done: placed in the log, then leadership was lost.
@@ -84,6 +85,11 @@ pub enum ResponseBody {
         /// the session with all that it held.
         bytes: Bytes,
     },
+}
+
+impl ResponseBody {
+    /// The `retry_ms` of an [`ResponseBody::Unavailable`] that asking again does not change, such as for a damaged file.
+    pub const NO_RETRY_MS: u64 = u64::MAX;
 }
 
 /// Where to find the leader.

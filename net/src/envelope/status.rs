@@ -39,6 +39,8 @@ pub struct Status {
     pub version: String,
     /// Whether all data files have passed their check since the start.
     pub files_checked: bool,
+    /// Number of data files that it knows to be damaged. Their reads are refused.
+    pub files_damaged: u32,
 }
 
 /// Where one replica is found.

@@ -8,7 +8,10 @@ use wal::{Recovery, Writer};
 
 use super::Refusal;
 use crate::engine::SnapshotJob;
-use crate::filestore::{FileStore, Inspection};
+use crate::filestore::{FileFault, FileStore, Inspection};
+
+/// Damaged files that a message describes one by one.
+const FAULTS_TOLD: usize = 3;
 
 /// Where the replay begins.
 #[derive(Debug)]
@@ -74,12 +77,31 @@ pub(super) fn choose(
                 passed_over,
             });
         }
-        passed_over.extend(faults.iter().map(ToString::to_string));
+        passed_over.extend(tell(&faults));
     }
     Err(Refusal::damaged(format!(
         "no snapshot can be started from: {}",
         passed_over.join("; ")
     )))
+}
+
+/// The first faults in full; of the others, how many there are.
+fn tell(faults: &[FileFault]) -> Vec<String> {
+    let mut told: Vec<String> = faults
+        .iter()
+        .take(FAULTS_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if let Some(others) = faults
+        .len()
+        .checked_sub(FAULTS_TOLD)
+        .filter(|count| *count > 0)
+    {
+        told.push(format!(
+            "and {others} more files, which `walinspect explain` names"
+        ));
+    }
+    told
 }
 
 /// Whether every slot above `slot` is in the log, or there is none.

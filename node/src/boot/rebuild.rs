@@ -40,7 +40,7 @@ pub fn rebuild(reader: &Reader, applied: Slot, file: Rebuild) -> Result<Rebuilt,
             continue;
         }
         let loaded = load(&**file.disk(), base.as_ref());
-        let state = match loaded.map_err(|refusal| refusal.to_string()).flatten() {
+        let state = match loaded.unwrap_or_else(|refusal| Err(refusal.to_string())) {
             Ok(state) => state,
             Err(why) => {
                 passed_over.push(why);

@@ -57,12 +57,22 @@ struct Running {
 }
 
 fn start(disk: &MemDisk) -> Result<Running, Refusal> {
+    start_with(disk, 2)
+}
+
+fn start_with(disk: &MemDisk, files: u32) -> Result<Running, Refusal> {
+    let mut config = config();
+    config.settings.files = files;
+    if files > 2 {
+        // The log stays whole, so that it can rebuild all files.
+        config.log.segment_bytes = 4 << 20;
+    }
     let folder = open_folder(shared(disk), NODE, Environment::seeded(disk.calls()))?;
     let now = Now {
         mono: MonoTime(1_000_000),
         wall_ms: 1,
     };
-    let booted = boot(folder, shared(disk), &config(), now.mono)?;
+    let booted = boot(folder, shared(disk), &config, now.mono)?;
     let (outcomes, disk) = (Vec::new(), disk.clone());
     let mut running = Running {
         disk,
@@ -338,11 +348,58 @@ fn files_without_a_log_are_refused() {
     let refusal = refusal.expect("refused");
     assert_eq!(refusal.exit, 5);
     assert!(refusal.message.contains("file_0"), "{refusal}");
+    assert!(
+        refusal.message.contains("if no replica ever ran"),
+        "{refusal}"
+    );
     assert_eq!(content(&disk, "file_0"), "precious");
     assert!(
         disk.list("wal").expect("listed").is_empty(),
         "nothing stands where the log is to be put back"
     );
+    // Where a replica certainly ran, moving the files away would only lead to the next refusal.
+    let header = SnapshotHeader {
+        cluster: 7,
+        slot: 3,
+        membership: Bytes::new(),
+    };
+    wal::snapshot::save(&disk, &header, &mut &b"state"[..]).expect("saved");
+    let refusal = open_folder(shared(&disk), NODE, Environment::seeded(2)).err();
+    let refusal = refusal.expect("refused");
+    assert_eq!(refusal.exit, 5);
+    assert!(
+        refusal.message.contains("put the folder wal/ back"),
+        "{refusal}"
+    );
+    assert!(!refusal.message.contains("away"), "{refusal}");
+}
+
+/// However many files are gone, the operator reads a few lines, and no snapshot that never was is named.
+#[test]
+fn many_lost_files_are_told_in_short() {
+    let disk = born();
+    let mut running = start_with(&disk, 40).expect("started");
+    let session = running.open();
+    let mut seq = 1;
+    for file in 0..40 {
+        running.section(session, seq, &format!("file_{file}"), "y");
+        seq += 3;
+    }
+    while running.snapshots < 2 {
+        running.section(session, seq, "file_0", "y");
+        seq += 3;
+    }
+    drop(running);
+    disk.kill();
+    for entry in disk.list("files").expect("listed") {
+        disk.delete(&format!("files/{}", entry.name));
+    }
+    let running = start_with(&disk, 40).expect("rebuilt from the log");
+    let warning = running.booted.report.warning().expect("told");
+    assert!(warning.len() < 4_000, "{} bytes: {warning}", warning.len());
+    assert!(warning.contains("more files"), "{warning}");
+    assert!(warning.contains("from the empty state"), "{warning}");
+    assert!(!warning.contains("snapshot of slot 0"), "{warning}");
 }
 
 /// A damaged snapshot costs a longer replay from the one before.

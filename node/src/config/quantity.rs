@@ -77,10 +77,14 @@ pub fn show_size(value: u64) -> String {
 ///
 /// Says what is wrong with the text, or which range it misses.
 pub fn parse_count(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
-    let value = text
-        .parse::<u32>()
-        .map_err(|_| format!("`{text}` is not a whole number"))?;
-    if range.contains(&value) {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number {
+        return Err(format!("`{text}` is not a whole number"));
+    }
+    // A number with too many digits is out of range, too.
+    if let Ok(value) = text.parse::<u32>()
+        && range.contains(&value)
+    {
         return Ok(value);
     }
     Err(format!(
@@ -123,6 +127,10 @@ mod tests {
         assert_eq!(
             parse_count("-1", 0..=9).unwrap_err(),
             "`-1` is not a whole number"
+        );
+        assert_eq!(
+            parse_count("99999999999", 0..=9).unwrap_err(),
+            "99999999999 is out of range, 0 to 9"
         );
         let range = Duration::from_millis(500)..=Duration::from_secs(86_400);
         assert_eq!(

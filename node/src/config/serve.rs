@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::UsageError;
 use super::layers::{Layers, Origin};
 use super::peers::{Peer, parse_address, parse_id, parse_peers};
-use super::quantity::{parse_count, parse_duration, parse_size};
+use super::quantity::{parse_count, parse_duration, parse_size, show_duration};
 use super::setting::{Setting, Shape, setting};
 
 /// Ports of replica 0: clients, peers, HTTP. A replica's own are these plus its id.
@@ -164,7 +164,21 @@ impl ServeConfig {
     /// What no setting shows on its own.
     fn check(&self, take: &Resolver<'_>) -> Result<(), UsageError> {
         if self.election_timeout < self.heartbeat * 4 {
-            return Err(take.complain("election-timeout", "less than four heartbeats".into()));
+            let (election, heartbeat) = (
+                show_duration(self.election_timeout),
+                show_duration(self.heartbeat),
+            );
+            // Whoever gave only one of them is told about that one.
+            return Err(match take.layers.get("election-timeout") {
+                Some(_) => take.complain(
+                    "election-timeout",
+                    format!("{election} is less than four heartbeats of {heartbeat}"),
+                ),
+                None => take.complain(
+                    "heartbeat",
+                    format!("{heartbeat} is more than a quarter of --election-timeout, which is {election}"),
+                ),
+            });
         }
         if self.advertise_client.is_none() && is_unspecified(&self.listen_client) {
             let why = format!(

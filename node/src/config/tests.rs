@@ -137,7 +137,7 @@ fn settings_are_checked_against_each_other() {
     );
     assert_eq!(
         refusal(&[("heartbeat", "200ms")], &[], ""),
-        "--election-timeout: less than four heartbeats (default)"
+        "--heartbeat: 200ms is more than a quarter of --election-timeout, which is 500ms"
     );
     assert!(
         refusal(&[("listen-client", "0.0.0.0:7401")], &[], "")

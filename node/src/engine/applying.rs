@@ -72,8 +72,17 @@ impl Engine {
         self.applied = slot;
         self.pacing.on_applied(entry.size_bytes(), now);
         let own = self.requests.take_placed(slot, entry.birth());
+        let before = match entry.kind() {
+            EntryKind::Settings => self.machine.settings().cloned(),
+            _ => None,
+        };
         let effects = apply_entry(&mut self.machine, slot, entry, moved);
         if entry.kind() == EntryKind::Settings {
+            // A restart applies what is in the log again: that is no news.
+            let is_new = slot > self.last_at_start && self.machine.settings() != before.as_ref();
+            if is_new && self.role == paxos::Role::Leader {
+                self.notes.push(Note::SettingsProposed);
+            }
             self.compare_settings();
             out.notes.append(&mut self.notes);
         }
@@ -175,9 +184,11 @@ impl Engine {
             return;
         };
         let own = self.options.settings.clone().under_rules_of(agreed);
-        if *agreed != own {
-            self.notes.push(settings_differ(agreed, &own));
+        let differ = (*agreed != own).then(|| settings_differ(agreed, &own));
+        if differ.is_some() && differ != self.differ_told {
+            self.notes.extend(differ.clone());
         }
+        self.differ_told = differ;
     }
 
     fn refusal(&self, reject: &Reject) -> ResponseBody {

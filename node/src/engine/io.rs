@@ -176,7 +176,7 @@ pub enum Note {
         /// What the flags say of them.
         own: String,
     },
-    /// This replica, as the first leader, proposes its settings.
+    /// The settings that this replica proposed, as the cluster's first leader or the first of a newer program, are agreed.
     SettingsProposed,
     /// Applying fell behind the memory set aside for it; the rest is read back from the log.
     BacklogSpilled {

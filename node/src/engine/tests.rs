@@ -703,6 +703,28 @@ fn other_settings_are_told_at_the_start() {
     );
 }
 
+/// What differs is told once for each difference, and what an earlier life agreed on is no news.
+#[test]
+fn settings_are_told_once() {
+    let differs = |note: &&Note| matches!(note, Note::SettingsDiffer { .. });
+    let proposed = |note: &&Note| matches!(note, Note::SettingsProposed);
+    let mut sole = Sole::new(options());
+    sole.open(1);
+    let first = std::mem::take(&mut sole.out.notes);
+    assert_eq!(first.iter().filter(proposed).count(), 1, "{first:?}");
+
+    // The same entry again, as a leader proposes it that has not applied its log yet.
+    sole.engine.options.settings.files = 7;
+    for _ in 0..3 {
+        sole.engine.compare_settings();
+    }
+    let notes = std::mem::take(&mut sole.engine.notes);
+    assert_eq!(notes.iter().filter(differs).count(), 1, "{notes:?}");
+    sole.engine.options.settings.files = 8;
+    sole.engine.compare_settings();
+    assert_eq!(sole.engine.notes.iter().filter(differs).count(), 1);
+}
+
 /// A log that was begun under older rules goes on under the newer ones from a chosen entry on.
 #[test]
 fn the_first_leader_of_a_newer_program_raises_the_rules() {
@@ -715,7 +737,7 @@ fn the_first_leader_of_a_newer_program_raises_the_rules() {
     assert_eq!(agreed, Some(older(options().settings)));
 
     sole.engine.options.settings = options().settings;
-    sole.engine.start_leading(&mut sole.out);
+    sole.engine.start_leading();
     sole.give(Input::Tick);
     sole.sync();
     let agreed = sole.engine.machine().settings().cloned();

@@ -82,6 +82,7 @@ struct Standing {
     wal_written: Counter,
     wal_syncs: SyncSeconds,
     low_space: Gauge,
+    files_damaged: Gauge,
     peer_lag: Family<OwnedLabel, Gauge>,
     peer_up: Family<OwnedLabel, Gauge>,
     fell_behind: Gauge,
@@ -208,6 +209,11 @@ impl Metrics {
             "Whether the disk is nearly full",
             s.low_space.clone(),
         );
+        disk.register(
+            "files_damaged",
+            "Data files known to be damaged, whose reads are refused",
+            s.files_damaged.clone(),
+        );
         let network = registry.sub_registry_with_prefix("network");
         network.register(
             "peer_sent_bytes",
@@ -260,6 +266,7 @@ impl Metrics {
             .store(report.log.stats.bytes, Ordering::Relaxed);
         s.wal_syncs.set(&report.log.stats);
         s.low_space.set(i64::from(report.log.low_space));
+        s.files_damaged.set(i64::from(status.files_damaged));
         s.fell_behind.set(report.fell_behind.len() as i64);
         let leads = status.role == "leader";
         for peer in &report.core.peers {

@@ -129,6 +129,11 @@ impl Effects {
         self.full || self.waiting.len() >= WAITING_MAX
     }
 
+    /// Number of files that are known to be damaged.
+    pub(crate) fn damaged(&self) -> u32 {
+        self.files.damaged()
+    }
+
     /// Whether a file is known to be damaged: what may rebuild it should stay in the log.
     pub(crate) fn has_damage(&self) -> bool {
         self.files.is_damaged()
@@ -489,12 +494,13 @@ fn not_rebuilt(file: &str, why: &str) {
     );
 }
 
+/// This replica cannot read the file; a client that asked again would only wait for the same answer.
 fn unavailable(read: &FileRead, reason: String) -> net::Response {
     net::Response {
         id: read.origin.request,
         body: net::ResponseBody::Unavailable {
             reason,
-            retry_ms: 0,
+            retry_ms: net::ResponseBody::NO_RETRY_MS,
         },
     }
 }
@@ -599,6 +605,48 @@ mod tests {
         let remove = Effect::File(FileOp::Remove { id, name });
         effects.run(&mut vec![remove], &clients).expect("begun");
         assert_eq!(effects.unchecked.len(), 0);
+    }
+
+    /// A damaged file is counted, and its reader is told not to ask again.
+    #[test]
+    fn a_rotten_file_is_known_and_refused_at_once() {
+        let disk = MemDisk::new();
+        let mut files = FileStore::open(Arc::new(disk.clone())).expect("a file store");
+        let (id, name) = (FileId(1, 0), "f".to_owned());
+        let create = FileOp::Create {
+            id,
+            name: name.clone(),
+        };
+        files.apply(&create).expect("made");
+        let Effect::File(op) = write("f", 0, b"ab".to_vec()) else {
+            panic!("a write")
+        };
+        files.apply(&op).expect("written");
+        disk.damage("files/f", 0, b"x");
+        let origin = crate::engine::Origin {
+            conn: ConnId(1),
+            request: 1,
+        };
+        let read = FileRead {
+            origin,
+            slot: paxos::Slot(2),
+            id,
+            name,
+            offset: 0,
+            len: 2,
+            file_len: 2,
+        };
+        let job = files.read_job(&read).expect("not known yet");
+        let (response, rotten) = answer(&read, job);
+        let ResponseBody::Unavailable { retry_ms, .. } = response.body else {
+            panic!("refused, not {response:?}")
+        };
+        assert_eq!(retry_ms, ResponseBody::NO_RETRY_MS);
+        let inbox = Arc::new(Inbox::default());
+        let mut effects = Effects::new(files, inbox);
+        assert_eq!(effects.damaged(), 0);
+        effects.on_rotten(&rotten.expect("told"));
+        assert_eq!(effects.damaged(), 1);
     }
 
     /// An answer must not overtake the write that it speaks of, and nothing may be done twice.

@@ -39,7 +39,7 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// [`Exit::AddressInUse`] with the first address that cannot be had.
+    /// [`Exit::AddressInUse`] with the first address that is taken, [`Exit::Other`] for one that is none of this machine's.
     pub(crate) async fn bind(config: &ServeConfig) -> Result<Listeners, Failure> {
         let (client, client_at) = bind("client", &config.listen_client).await?;
         let (peer, peer_at) = bind("peer", &config.listen_peer).await?;
@@ -64,24 +64,21 @@ impl Listeners {
 }
 
 async fn bind(which: &str, address: &str) -> Result<(TcpListener, SocketAddr), Failure> {
-    let refuse = |what: String| {
-        Failure::new(
-            Exit::AddressInUse,
-            format!("--listen-{which} {address}: {what}"),
-        )
+    let refuse = |exit: Exit, what: String| {
+        Failure::new(exit, format!("--listen-{which} {address}: {what}"))
     };
     let candidates = lookup_host(address)
         .await
-        .map_err(|e| refuse(e.to_string()))?;
-    let mut last = refuse("the name has no address".into());
+        .map_err(|e| refuse(Exit::Other, e.to_string()))?;
+    let mut last = refuse(Exit::Other, "the name has no address".into());
     for candidate in candidates {
         let bound = TcpListener::bind(candidate).await;
         match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
             Ok((at, listener)) => return Ok((listener, at)),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                last = refuse("the address is in use".into());
+                last = refuse(Exit::AddressInUse, "the address is in use".into());
             }
-            Err(error) => last = refuse(error.to_string()),
+            Err(error) => last = refuse(Exit::Other, error.to_string()),
         }
     }
     Err(last)

@@ -16,7 +16,7 @@ pub(crate) fn write(note: &Note) {
             );
         }
         Note::SettingsProposed => {
-            tracing::info!("first leader of the cluster: proposing the settings of the flags")
+            tracing::info!("the cluster agreed on the settings that this leader proposed")
         }
         Note::BacklogSpilled { from } => {
             tracing::warn!(

@@ -111,6 +111,7 @@ impl Standing {
             http: self.me.http.clone(),
             log_bytes: wal.log_bytes(),
             files_checked: effects.are_checked(),
+            files_damaged: effects.damaged(),
             ..engine.status_without_hash()
         };
         let (state_bytes, state_bytes_max) = engine.machine().weight();

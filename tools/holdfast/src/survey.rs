@@ -240,7 +240,10 @@ pub(crate) fn all_equal(rows: &[ReplicaRow], slot: u64) -> bool {
     }
     first.applied.is_some_and(|applied| applied >= slot)
         && rows.iter().all(|row| {
-            row.reachable && row.applied == first.applied && row.state_hash == first.state_hash
+            row.reachable
+                && row.applied == first.applied
+                && row.state_hash == first.state_hash
+                && row.files_damaged == Some(0)
         })
 }
 
@@ -314,6 +317,11 @@ mod tests {
             &[row(5, 1), ReplicaRow::silent(Some(2), "b:2")],
             5
         ));
+        let rotten = ReplicaRow {
+            files_damaged: Some(1),
+            ..row(5, 1)
+        };
+        assert!(!all_equal(&[row(5, 1), rotten], 5), "a file is damaged");
         assert!(!all_equal(&[], 0));
         let follower = ReplicaRow::from(status(1, 5, 1));
         assert!(

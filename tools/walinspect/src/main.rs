@@ -11,6 +11,7 @@
 
 mod args;
 mod failure;
+mod files;
 mod ledger;
 mod output;
 mod place;

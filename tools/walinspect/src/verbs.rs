@@ -4,6 +4,7 @@ use wal::scan::Finding;
 
 use crate::args::{Cli, Snap, Target, Verb};
 use crate::failure::{Failure, exit, state_code};
+use crate::files::Files;
 use crate::output::Output;
 use crate::place::Place;
 use crate::selection::Selection;
@@ -38,17 +39,18 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Result<u8, Failure> {
     }
     let source = Source::read(&place, global.quiet)?;
     let code = state_code(&source.decision, global.strict);
-    let mut tells_damage = false;
     match &cli.verb {
         Verb::Ls { .. } => ls::run(&source, part, out)?,
         Verb::Dump(dump) => dump::run(&source, dump, part, out)?,
         Verb::Verify { .. } => {
-            tells_damage = true;
-            verify::run(&source, code, out)?;
+            let files = Files::check(&source, &place.scope)?;
+            verify::run(&source, &files, files.code(code), out)?;
+            return Ok(files.code(code));
         }
         Verb::Explain { .. } => {
-            tells_damage = true;
-            explain::run(&source, code, out)?;
+            let files = Files::check(&source, &place.scope)?;
+            explain::run(&source, &files, files.code(code), out)?;
+            return Ok(files.code(code));
         }
         Verb::Stats { .. } => stats::run(&source, part, out)?,
         Verb::Tail(tail) => tail::last(&source, tail, part, out)?,
@@ -76,7 +78,7 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Result<u8, Failure> {
     if source.facts.segments.is_empty() && reads_records(&cli.verb) {
         out.note("there is no segment here; a snapshot is looked at by `snap verify` and `replay`");
     }
-    if code != exit::INTACT && !tells_damage {
+    if code != exit::INTACT {
         out.note("not all is well with this log: `walinspect explain` says what and why");
     }
     Ok(code)

@@ -284,6 +284,26 @@ pub(crate) fn name_of(name: &str) -> String {
     }
 }
 
+/// A number of bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        // One digit after the point where two before it are not reached.
+        _ if value < 10.0 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
 /// A length of time.
 pub(crate) fn span(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms)).to_string()

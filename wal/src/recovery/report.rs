@@ -161,8 +161,8 @@ impl Report {
                  new node yet"
             }
             Outcome::MetaLost => {
-                "the node may have forgotten a promise and must not run again with this folder: restore \
-                 wal/super.0 or wal/super.1. A majority of the other replicas goes on without it; it \
+                "the node may have forgotten a promise and must not run again with this folder as it is: restore \
+                 wal/super.0 or wal/super.1 as they were, or the whole folder wal/ if it is gone. A majority of the other replicas goes on without it; it \
                  cannot be replaced by a new node yet"
             }
             Outcome::Fatal => {

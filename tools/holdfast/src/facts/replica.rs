@@ -26,6 +26,8 @@ pub(crate) struct ReplicaRow {
     /// Of the whole state as of `applied`, hexadecimal.
     pub(crate) state_hash: Option<String>,
     pub(crate) version: Option<String>,
+    /// Data files that this replica knows to be damaged, and refuses to read.
+    pub(crate) files_damaged: Option<u32>,
 }
 
 impl From<Status> for ReplicaRow {
@@ -46,6 +48,7 @@ impl From<Status> for ReplicaRow {
             log_bytes: Some(status.log_bytes),
             state_hash: Some(format!("{:016x}", status.state_hash)),
             version: Some(status.version),
+            files_damaged: Some(status.files_damaged),
         }
     }
 }
@@ -76,6 +79,17 @@ impl ReplicaRow {
     }
 }
 
+impl ReplicaRow {
+    /// `DAMAGED` if a file is; else the start of the hash, enough to tell two states apart by eye.
+    fn state(&self) -> String {
+        match (self.files_damaged, &self.state_hash) {
+            (Some(1..), _) => "DAMAGED".to_owned(),
+            (_, Some(hash)) => hash.chars().take(8).collect(),
+            (_, None) => "-".to_owned(),
+        }
+    }
+}
+
 impl Row for ReplicaRow {
     /// What fits into 80 columns; the rest is in the JSON form.
     const HEADINGS: &'static [&'static str] = &[
@@ -96,14 +110,7 @@ impl Row for ReplicaRow {
             cell(self.applied.as_ref()),
             cell(self.lag.as_ref()),
             cell(self.log_bytes.map(size).as_ref()),
-            // Enough to tell two states apart by eye.
-            cell(
-                self.state_hash
-                    .as_ref()
-                    .and_then(|hash| hash.get(..8))
-                    .map(str::to_owned)
-                    .as_ref(),
-            ),
+            self.state(),
         ]
     }
 }

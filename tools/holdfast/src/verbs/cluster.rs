@@ -82,6 +82,11 @@ async fn wait_until_equal(context: &Context, patience: Duration) -> Result<(), F
             if rows.iter().any(|row| !row.asked) {
                 why += "; those that --endpoints does not have were not asked";
             }
+            let rotten = rows.iter().filter(|row| row.files_damaged > Some(0));
+            let rotten: Vec<String> = rotten.filter_map(|row| Some(row.id?.to_string())).collect();
+            if !rotten.is_empty() {
+                why += &format!("; files are damaged on replica {}", rotten.join(", "));
+            }
             return Err(Failure::new("not_equal", why));
         }
         sleep(LOOK_AGAIN.min(left)).await;

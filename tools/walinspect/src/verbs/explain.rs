@@ -5,11 +5,12 @@ use wal::scan::Outcome;
 
 use super::{finding_fields, range_fields};
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::output::Output;
 use crate::source::Source;
 use crate::wording::{ballot, word};
 
-pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure> {
+pub(super) fn run(source: &Source, files: &Files, code: u8, out: &Output) -> Result<(), Failure> {
     let decision = &source.decision;
     let report = &decision.report;
     bound(source, out)?;
@@ -17,7 +18,7 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
         let words = "row 1: everything is valid and the chain is whole";
         out.line(words)?;
     }
-    for finding in &report.findings {
+    for finding in report.findings.iter().chain(&files.findings) {
         let rule = rule(finding.row);
         let fields = || {
             let mut fields = finding_fields(finding);
@@ -26,7 +27,10 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
         };
         let lines = || {
             let told = if finding.damage { "damage" } else { "note" };
-            let rule = format!("       row {}: {rule}", finding.row);
+            let rule = match finding.row {
+                0 => format!("       {rule}"),
+                row => format!("       row {row}: {rule}"),
+            };
             vec![format!("{told} {finding}"), rule]
         };
         out.tell_lines("finding", fields, lines)?;
@@ -38,7 +42,7 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
     };
     let lost: Vec<Value> = ranges.iter().map(range_fields).collect();
     let outcome = json!({
-        "outcome": report.verdict(),
+        "outcome": files.verdict().unwrap_or(report.verdict()),
         "exit": code,
         "lost": lost,
         "max_ballot_lost": ballot(max_ballot),
@@ -49,7 +53,7 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
         "snapshots": decision.snapshots.iter().map(|snapshot| snapshot.slot).collect::<Vec<_>>(),
         "carried_batches": decision.carry.len(),
         "end": report.end.0,
-        "advice": report.advice(),
+        "advice": files.advice().unwrap_or(report.advice()),
     });
     out.sheet("outcome", &outcome)
 }
@@ -78,6 +82,9 @@ fn bound(source: &Source, out: &Output) -> Result<(), Failure> {
 /// What the decision table in `wal/FORMAT.md` says in a row.
 fn rule(row: u8) -> &'static str {
     match row {
+        0 => {
+            "a file of users is not what a snapshot names: written again from the log if that reaches back, else the node ends with 5"
+        }
         1 => "everything valid, the chain whole: clean",
         2 => "zeros at or after W: the normal end",
         3 => {

@@ -4,12 +4,14 @@ use serde_json::json;
 
 use super::finding_fields;
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::output::Output;
 use crate::source::Source;
+use crate::wording::size;
 
-pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure> {
+pub(super) fn run(source: &Source, files: &Files, code: u8, out: &Output) -> Result<(), Failure> {
     let report = &source.decision.report;
-    for finding in &report.findings {
+    for finding in report.findings.iter().chain(&files.findings) {
         let told = if finding.damage { "damage" } else { "note" };
         if finding.damage || !out.is_quiet() {
             out.tell(
@@ -28,9 +30,9 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
     let records: u64 = batches().map(|batch| u64::from(batch.header.records)).sum();
     let bytes: u64 = facts.segments.iter().map(|segment| segment.len).sum();
     let supers = facts.supers.iter().filter(|copy| copy.is_ok()).count();
-    let outcome = report.verdict();
-    let damage = report.damage().count();
-    out.tell(
+    let outcome = files.verdict().unwrap_or(report.verdict());
+    let damage = report.damage().count() + files.findings.len();
+    out.tell_lines(
         "verdict",
         || {
             json!({
@@ -48,12 +50,16 @@ pub(super) fn run(source: &Source, code: u8, out: &Output) -> Result<(), Failure
             })
         },
         || {
-            format!(
-                "{outcome}: {} segments, {count} batches, {records} records, {bytes} bytes, {} snapshots, \
-                 {supers} superblock copies; {damage} damaged places",
-                facts.segments.len(),
-                facts.snapshots.len(),
-            )
+            let places = if damage == 1 { "place" } else { "places" };
+            let (segments, snapshots) = (facts.segments.len(), facts.snapshots.len());
+            vec![
+                format!("{outcome}: {damage} damaged {places}"),
+                format!(
+                    "{segments} segments, {}: {count} batches, {records} records",
+                    size(bytes)
+                ),
+                format!("{snapshots} snapshots, {supers} superblock copies"),
+            ]
         },
     )
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use paxos::ClusterClock;
 use serde_json::Value;
-use statemachine::{Applied, At, ClusterTime, Machine, Slot};
+use statemachine::{Applied, At, ClusterTime, FileOp, Machine, Slot};
 use tempfile::TempDir;
 use wal::storage::{BLOCK_BYTES, RealDisk};
 use wal::{Environment, Folder, Options, Record, RecordKind, SnapshotHeader, SnapshotRef, Writer};
@@ -108,6 +108,25 @@ impl Rig {
         found
     }
 
+    /// Writes what a replica would write to the users' files.
+    fn carry_out(&self, op: &FileOp) {
+        fs::create_dir_all(self.file("files")).expect("create");
+        let (FileOp::Create { name, .. }
+        | FileOp::Write { name, .. }
+        | FileOp::Remove { name, .. }) = op;
+        let path = self.file(&format!("files/{name}"));
+        match op {
+            FileOp::Create { .. } => fs::write(path, "").expect("create"),
+            FileOp::Write { offset, data, .. } => {
+                let mut bytes = fs::read(&path).expect("read");
+                bytes.truncate(*offset as usize);
+                bytes.extend_from_slice(data);
+                fs::write(path, bytes).expect("write");
+            }
+            FileOp::Remove { .. } => fs::remove_file(path).expect("remove"),
+        }
+    }
+
     /// Takes a snapshot of the story as of `slot`, as a replica does.
     pub(crate) fn save_snapshot(&self, log: &mut Writer, slot: u64) -> SnapshotRef {
         let mut machine = Machine::new();
@@ -128,7 +147,8 @@ impl Rig {
                 paxos::EntryKind::LeaderStart => Applied::LeaderStart { grace_ms: 2_000 },
                 _ => Applied::Time,
             };
-            machine.apply(at, what);
+            let effects = machine.apply(at, what);
+            effects.files.iter().for_each(|op| self.carry_out(op));
         }
         let mut payload = Vec::new();
         payload.extend_from_slice(&1u64.to_le_bytes());

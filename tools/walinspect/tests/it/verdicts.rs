@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, run};
+use crate::rig::{Rig, run, tell};
 use crate::story;
 
 /// `verify` and `explain` agree on the code; both name the row and the file.
@@ -56,6 +56,58 @@ fn what_cannot_be_opened_is_an_error_and_not_damage() {
         }
         run(&["verify", path.to_str().expect("plain")]).exits(1);
     }
+}
+
+/// On a screen of 80 columns no line of a table or summary is longer.
+#[test]
+fn tables_fit_a_screen() {
+    let rig = Rig::whole();
+    let path = rig.path().to_str().expect("plain");
+    for verb in [
+        &["ls"][..],
+        &["verify"],
+        &["history", "default"],
+        &["stats"],
+    ] {
+        let said = std::process::Command::new(env!("CARGO_BIN_EXE_walinspect"))
+            .args(verb)
+            .args(["--dir", path])
+            .env("COLUMNS", "80")
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8(said.stdout).expect("text");
+        assert!(!text.is_empty(), "{verb:?}");
+        let long: Vec<&str> = text
+            .lines()
+            .filter(|line| line.chars().count() > 80)
+            .collect();
+        assert!(long.is_empty(), "{verb:?}: {long:#?}");
+    }
+    let told = rig.run(&["ls"]).exits(0);
+    assert!(told.out.contains("32 KiB"), "{told:?}");
+}
+
+/// A damaged file of users is found, with the exit code and the advice that a start would have.
+#[test]
+fn damaged_files_are_told() {
+    let rig = Rig::empty();
+    let mut log = rig.open(1);
+    tell(&mut log);
+    rig.save_snapshot(&mut log, story::CHOSEN);
+    log.close().expect("close");
+    rig.run(&["verify"]).exits(0);
+    let written = |entry: &fs::DirEntry| entry.metadata().expect("look at it").len() > 0;
+    let files = fs::read_dir(rig.file("files")).expect("list");
+    let files = files.map(|entry| entry.expect("an entry")).filter(written);
+    let damaged: Vec<_> = files.map(|entry| rig.flip(entry.path(), 0)).collect();
+    assert!(!damaged.is_empty());
+    // The log reaches back, so the files can be written again.
+    let said = rig.run(&["explain"]).exits(3).tells("damaged");
+    assert!(said.out.contains("files/"), "{said:?}");
+    assert!(said.out.contains("writes these files again"), "{said:?}");
+    rig.run(&["verify"]).exits(3).tells("crc32");
+    // Whoever looks at the log alone is told of the log alone.
+    rig.run(&["dump"]).exits(0);
 }
 
 /// What people read are lines, not escapes of lines.

@@ -15,6 +15,7 @@ mod command;
 pub(crate) mod keeper;
 pub(crate) mod launcher;
 mod supervisor;
+mod sweep;
 mod terminal;
 mod waiting;
 mod watch;

@@ -15,7 +15,7 @@ mod join;
 mod socket;
 
 pub(crate) use join::{join, token_around};
-pub(crate) use socket::{Appender, SectionSocket, append_in_pieces};
+pub(crate) use socket::{Appender, SectionSocket, append_in_pieces, remove_left_behind};
 
 use serde::{Deserialize, Serialize};
 

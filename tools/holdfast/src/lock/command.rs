@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::io;
 use std::process::Child;
-use std::time::Duration;
 
 use client::clock::BootTime;
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper};
 
 use super::channel::{End, Order, Report};
-use super::keeper::{self, KILL_PATIENCE, Terms};
+use super::keeper::{self, Terms};
+use super::sweep::end_descendants;
 use super::terminal::Terminal;
 use crate::failure::Failure;
 use crate::processes::Processes;
@@ -175,17 +175,11 @@ impl RunningCommand {
 
     /// The keeper was killed. The kernel killed CMD with it; what CMD started is ended here.
     fn without_keeper(&mut self) -> Report {
-        let keeper = Pid::from_child(&self.keeper);
-        let until = BootTime::now().after(KILL_PATIENCE);
-        loop {
-            let left = Processes::read().descendants(getpid());
-            let left = left.into_iter().filter(|&pid| pid != keeper);
-            let killed = left.filter(|&pid| kill_process(pid, Signal::KILL).is_ok());
-            if killed.count() == 0 || BootTime::now() >= until {
-                return Report::Killed(Signal::KILL.as_raw());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        // Waited for by its handle, which must know that the process id is free.
+        _ = self.keeper.kill();
+        _ = self.keeper.wait();
+        end_descendants(|_, _| {});
+        Report::Killed(Signal::KILL.as_raw())
     }
 
     fn ended(&mut self, report: Report) {
@@ -206,7 +200,6 @@ impl Drop for RunningCommand {
     /// Nothing of CMD stays behind, whatever path led here.
     fn drop(&mut self) {
         if !self.ended {
-            _ = self.keeper.kill();
             let report = self.without_keeper();
             self.ended(report);
         }

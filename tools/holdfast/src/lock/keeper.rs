@@ -16,7 +16,7 @@
 //! by Ctrl-Z. It is the "subreaper" of all that CMD starts, so that even a daemon that left CMD's group and session is
 //! found and ended with it. Should the keeper itself be killed, the kernel kills CMD, and holdfast ends the rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
@@ -34,10 +34,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::channel::{self, End, Heard, Order, Report};
 use super::launcher;
+use super::sweep::end_descendants;
 use super::watch::{Act, Standing, Watch};
 use crate::exit;
 use crate::output;
 use crate::processes::Processes;
+use crate::section;
 use crate::signals::{self, is_ending};
 use crate::timer::BootTimer;
 
@@ -46,9 +48,6 @@ const KEEP: &str = "__keep";
 
 /// What cannot be killed is tried again this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long the keeper waits for killed processes to be gone. One that waits for a broken disk never goes.
-pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a keeper is told at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +144,7 @@ fn keep(terms: Terms, words: &[OsString]) -> io::Result<()> {
             standing: Standing::Held(terms.deadline),
             told_to_end: false,
             out_of_reach: BTreeSet::new(),
+            changes: VecDeque::new(),
             ended: false,
         };
         keeper.run(changes).await;
@@ -177,6 +177,8 @@ struct Keeper {
     told_to_end: bool,
     /// Processes that could not be signalled, and were reported.
     out_of_reach: BTreeSet<i32>,
+    /// What was learned of CMD and not told yet.
+    changes: VecDeque<Change>,
     /// CMD has ended and its process id may belong to another.
     ended: bool,
 }
@@ -194,7 +196,7 @@ impl Keeper {
             while let Some(change) = self.reap() {
                 match change {
                     Change::Stopped(signal) => _ = self.end.tell(Report::Stopped(signal)),
-                    Change::Ended(report) => return self.finish(report).await,
+                    Change::Ended(report) => return self.finish(report),
                 }
             }
             // Renewals that have arrived count before the clock does.
@@ -207,7 +209,10 @@ impl Keeper {
                     continue;
                 }
                 Act::Kill => {
-                    self.kill_all().await;
+                    self.kill_all();
+                    if !self.changes.is_empty() {
+                        continue;
+                    }
                     now.after(LOOK_AGAIN)
                 }
             };
@@ -269,22 +274,13 @@ impl Keeper {
     }
 
     /// Kills CMD and all that it started, until nothing is left that can be killed.
-    async fn kill_all(&mut self) {
-        let until = BootTime::now().after(KILL_PATIENCE);
-        loop {
-            if !self.ended {
-                // All at once, since its members may be making more.
-                _ = kill_process_group(self.command, Signal::KILL);
-            }
-            let processes = Processes::read();
-            let mut left = processes.descendants(getpid());
-            left.retain(|&pid| kill_process(pid, Signal::KILL).is_ok());
-            self.report_out_of_reach(&processes);
-            if left.is_empty() || BootTime::now() >= until {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+    fn kill_all(&mut self) {
+        if !self.ended {
+            // All at once, since its members may be making more.
+            _ = kill_process_group(self.command, Signal::KILL);
         }
+        end_descendants(|pid, status| self.note(pid, status));
+        self.report_out_of_reach(&Processes::read());
     }
 
     fn report_out_of_reach(&mut self, processes: &Processes) {
@@ -299,28 +295,36 @@ impl Keeper {
     /// What happened to CMD since the last time. Takes leave of all others that ended.
     fn reap(&mut self) -> Option<Change> {
         let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
-        while let Ok(Some((pid, status))) = wait(options) {
-            if pid != self.command {
-                continue;
-            }
-            if let Some(change) = change(status) {
-                self.ended = matches!(change, Change::Ended(_));
-                return Some(change);
-            }
+        while self.changes.is_empty()
+            && let Ok(Some((pid, status))) = wait(options)
+        {
+            self.note(pid, status);
         }
-        None
+        self.changes.pop_front()
+    }
+
+    fn note(&mut self, pid: Pid, status: WaitStatus) {
+        if pid == self.command
+            && let Some(change) = change(status)
+        {
+            self.ended |= matches!(change, Change::Ended(_));
+            self.changes.push_back(change);
+        }
     }
 
     /// CMD has ended. What it left behind may stay if it ended by itself, as under any other program that runs
-    /// commands; not if the lock is gone or it was told to end.
-    async fn finish(mut self, report: Report) {
+    /// commands; not if the lock is gone, or if CMD was told to end or was killed, and so may have left its work undone.
+    fn finish(mut self, report: Report) {
         self.listen();
-        let by_itself =
-            matches!(self.standing, Standing::Held(_)) && !self.watch.warned() && !self.told_to_end;
+        let by_itself = matches!(report, Report::Exited(_))
+            && matches!(self.standing, Standing::Held(_))
+            && !self.watch.warned()
+            && !self.told_to_end;
         if !by_itself {
-            self.kill_all().await;
-            // So that none of them is left for others to bury.
-            while self.reap().is_some() {}
+            self.kill_all();
+        }
+        if matches!(self.standing, Standing::Forsaken(_)) {
+            section::remove_left_behind();
         }
         self.end.tell(report);
     }

@@ -1,8 +1,10 @@
 //! The listening end: `lock` takes what joiners bring, one after the other.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +15,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::{APPEND_BYTES_MAX, Greeting, Join, Joined, LINE_BYTES_MAX, SECTION_BYTES_MAX};
+use super::{
+    APPEND_BYTES_MAX, Greeting, Join, Joined, LINE_BYTES_MAX, SECTION_BYTES_MAX, VARIABLE,
+};
 use crate::failure::Failure;
 
 /// How long a joiner may keep the others waiting.
@@ -228,6 +232,16 @@ fn bases() -> impl Iterator<Item = PathBuf> {
 
 fn socket_in(folder: &Path) -> PathBuf {
     folder.join("section")
+}
+
+/// Removes the innermost socket of this process's environment, whose owner was killed and cannot.
+pub(crate) fn remove_left_behind() {
+    let sockets = std::env::var_os(VARIABLE).unwrap_or_default();
+    let first = sockets.as_bytes().split(|&byte| byte == b':').next();
+    let socket = first.map(OsStr::from_bytes).map(Path::new);
+    if let Some(folder) = socket.and_then(Path::parent) {
+        remove(folder);
+    }
 }
 
 fn remove(folder: &Path) {

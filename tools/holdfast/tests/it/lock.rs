@@ -464,6 +464,73 @@ fn a_killed_keeper_takes_along_all_that_it_kept() {
     assert_eq!(code_of(&mut writers.holdfast), Some(128 + 9));
 }
 
+/// A chain of processes, each of which writes, starts the next in a session of its own, and ends: whoever reads a list
+/// of processes sees one that is gone already. Its first generation is CMD itself or a child of it.
+#[test]
+fn a_chain_of_processes_does_not_run_away_from_its_lock() {
+    let replica = Replica::start();
+    for victim in ["holdfast", "keeper"] {
+        let folder = TempDir::new().expect("a folder");
+        let (log, step) = (folder.path().join("log"), folder.path().join("step"));
+        let text = "echo x >> $1; [ -e $1.stop ] || setsid sh $0 $1 & exit";
+        std::fs::write(&step, text).expect("a script");
+        let script = format!(
+            "sh {} {}; echo $PPID; sleep 30",
+            step.display(),
+            log.display()
+        );
+        let mut holdfast = lock(&replica, &["--lease", "2s"], &script)
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("lock");
+        let keeper = pid(&first_line(&mut holdfast));
+        let killed = match victim {
+            "keeper" => keeper,
+            _ => Pid::from_child(&holdfast),
+        };
+        kill_process(killed, Signal::KILL).expect("SIGKILL");
+        let script = format!("wc -c < {0}; sleep 0.2; wc -c < {0}", log.display());
+        let output = run(&replica, &[], &script);
+        std::fs::write(folder.path().join("log.stop"), "").expect("an end");
+        holdfast.wait().expect("its end");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let counts: Vec<_> = text.split_whitespace().collect();
+        assert_eq!(counts.len(), 2, "{text}");
+        assert_eq!(counts[0], counts[1], "the chain outlived its {victim}");
+        assert_ne!(counts[0], "0");
+    }
+}
+
+/// What a killed command was doing is done by its children now: they do not stay beside the next holder.
+#[test]
+fn a_killed_command_takes_along_what_it_started() {
+    let replica = Replica::start();
+    let mut writers = Writers::start(&replica, &[]);
+    kill_process(writers.command, Signal::KILL).expect("SIGKILL");
+    assert_eq!(code_of(&mut writers.holdfast), Some(128 + 9));
+    writers.check_silent(&replica);
+}
+
+#[test]
+fn a_killed_holdfast_leaves_no_socket() {
+    let replica = Replica::start();
+    let writers = Writers::start(&replica, &["--lease", "1s"]);
+    let sockets = || {
+        let entries = std::fs::read_dir(writers.folder.path()).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("holdfast-"))
+            .count()
+    };
+    assert_eq!(sockets(), 1);
+    let keeper = parent(writers.command);
+    kill_process(Pid::from_child(&writers.holdfast), Signal::KILL).expect("SIGKILL");
+    wait_gone(keeper);
+    assert_eq!(sockets(), 0);
+}
+
 #[test]
 fn one_told_to_end_takes_along_what_left_the_group() {
     let replica = Replica::start();

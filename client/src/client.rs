@@ -16,6 +16,9 @@ use crate::pool::{Pool, Seated};
 use crate::raw::{Link, Session};
 use crate::read::Reader;
 
+/// How long a replica may take to say how it stands.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A client of one cluster. Clones share connections and sessions.
 ///
 /// Tasks that want the same lock of one client get it one after another, in the order in which they
@@ -178,17 +181,16 @@ impl Client {
         .await
     }
 
-    /// How each replica stands, by endpoint: those given, else those that the cluster names.
+    /// How each replica stands, by endpoint: those given, else those that the cluster names. Each is asked once, and
+    /// waited for at most 2 s: an answer needs neither its disk nor the other replicas.
     pub async fn status(&self) -> Vec<(Endpoint, Result<Status, Error>)> {
+        let patience = self.options().timeout.min(STATUS_PATIENCE);
         let asked = self
             .everybody()
             .await
             .into_iter()
             .map(|endpoint| async move {
-                let status = self
-                    .link()
-                    .status_at(&endpoint, self.options().timeout)
-                    .await;
+                let status = self.link().status_once(&endpoint, patience).await;
                 (endpoint, status)
             });
         futures::future::join_all(asked).await

@@ -12,7 +12,7 @@ mod status;
 
 pub use request::{Request, RequestBody};
 pub use response::{Leader, Response, ResponseBody};
-pub use status::{MemberInfo, Status};
+pub use status::{MemberInfo, Refused, Status};
 
 #[cfg(test)]
 mod tests;

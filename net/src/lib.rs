@@ -41,7 +41,9 @@ mod wire;
 
 pub use backoff::Backoff;
 pub use connection::{Closed, ConnectError, FrameReceiver, FrameSender, Greeted, SendError};
-pub use envelope::{Leader, MemberInfo, Request, RequestBody, Response, ResponseBody, Status};
+pub use envelope::{
+    Leader, MemberInfo, Refused, Request, RequestBody, Response, ResponseBody, Status,
+};
 pub use frame::{FRAME_BYTES_MAX, FrameCodec, FrameError, Sealed};
 pub use hello::{Hello, HelloRole, PROTOCOL, PeerHello};
 pub use mesh::{Mesh, MeshOptions, PeerEvent};

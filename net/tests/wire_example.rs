@@ -60,6 +60,17 @@ fn the_example_in_the_document_is_what_is_sent() {
         "server: response 1, the outcome of slot 9",
         Response { id: 1, body }.encode(),
     );
+    let body = ResponseBody::Lost {
+        session: 7,
+        slot: 12,
+        bytes: Bytes::from_static(b"(a refusal)"),
+    };
+    let id = Response::UNASKED;
+    dump(
+        &mut out,
+        "server: unasked, what session 7 lost in slot 12",
+        Response { id, body }.encode(),
+    );
     dump(
         &mut out,
         "client: goodbye",

@@ -236,6 +236,7 @@ fn peer_json(peer: &PeerStatus, leads: bool) -> serde_json::Value {
     json!({
         "id": peer.node.0, "up": peer.up, "durable": known(peer.durable.0),
         "lag": known(peer.lag), "wal_age_us": known(peer.wal_age_us),
+        "refused": peer.refused.map(|why| why.to_string()),
     })
 }
 

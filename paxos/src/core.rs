@@ -24,6 +24,7 @@ use crate::outbox::{Chosen, Outbox, Role, RoleChange, WalAppend, WalRecord};
 use crate::pace::Pace;
 use crate::prng::Prng;
 use crate::prober::Prober;
+use crate::refusal::Refusal;
 use crate::schism::{Compared, Histories, Kind};
 use crate::witness::Records;
 
@@ -79,8 +80,10 @@ pub(crate) struct Acquaintance {
     pub(crate) life: Life,
     /// That start is in the superblock and the peer was asked again for what was not counted before.
     pub(crate) counted: bool,
-    /// Nothing that this process of the peer says counts.
-    pub(crate) refused: bool,
+    /// Why nothing counts that this process of the peer says, if nothing does.
+    pub(crate) refused: Option<Refusal>,
+    /// Why another process that claimed to be this peer was turned away since the present one came.
+    pub(crate) turned_away: Option<Refusal>,
     /// Where its history is, as it or others last said.
     pub(crate) mark: Mark,
     /// How its history compares with the own one.

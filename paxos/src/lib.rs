@@ -88,6 +88,7 @@ mod adopt;
 mod catchup;
 mod links;
 mod pause;
+mod refusal;
 mod retention;
 mod schism;
 mod serve;
@@ -111,5 +112,6 @@ pub use crate::outbox::{
     Chosen, Envelope, LoadLog, Note, Outbox, Reject, ReleaseLog, Remember, Role, RoleChange,
     WalAppend, WalRecord, Why,
 };
+pub use crate::refusal::Refusal;
 pub use crate::status::{PeerStatus, Status};
 pub use crate::wire::DecodeError;

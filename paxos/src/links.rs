@@ -7,6 +7,7 @@ use crate::core::{Acquaintance, Core, Part};
 use crate::ident::NodeId;
 use crate::input::PeerHello;
 use crate::outbox::{Note, Outbox};
+use crate::refusal::Refusal;
 
 impl Core {
     /// What to say in the handshake of a new connection.
@@ -31,20 +32,14 @@ impl Core {
     ) {
         let expected = self.config.membership.disk_of(peer);
         if hello.node != peer || expected != Some(hello.disk) || peer == self.own() {
-            out.notes.push(Note::RefusedDisk {
-                peer,
-                found: hello.disk,
-                expected,
-            });
+            let found = hello.disk;
+            self.turn_away(peer, Refusal::Disk { found, expected }, out);
             return;
         }
         if !self.accepts_life(peer, hello.life) {
             // It finds out by itself: the handshake told it which start is known here.
-            out.notes.push(Note::RefusedLife {
-                peer,
-                found: hello.life,
-                known: self.known_life(peer),
-            });
+            let (found, known) = (hello.life, self.known_life(peer));
+            self.turn_away(peer, Refusal::Life { found, known }, out);
             return;
         }
         let Some(known) = self.peers.get_mut(&peer) else {
@@ -68,6 +63,7 @@ impl Core {
         }
         if let Some(known) = self.peers.get_mut(&peer) {
             known.link = Some(link);
+            known.turned_away = None;
         }
         if !self.hear_witness(peer, &hello.witness, out) {
             return;
@@ -78,6 +74,14 @@ impl Core {
         }
         self.greet(peer, out);
         self.prepare_late(peer, out);
+    }
+
+    /// A process that claims to be `peer` gets no connection. Another one may stand.
+    fn turn_away(&mut self, peer: NodeId, why: Refusal, out: &mut Outbox) {
+        out.notes.push(Note::Refused { peer, why });
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.turned_away = Some(why);
+        }
     }
 
     /// A connection is gone. If it was the leader's and was reset, its process is most likely

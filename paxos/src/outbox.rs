@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::ballot::Ballot;
 use crate::entry::Entry;
-use crate::ident::{DiskId, Life, NodeId, Slot, WalSeq};
-use crate::memory::{Memories, Memory};
+use crate::ident::{NodeId, Slot, WalSeq};
+use crate::memory::Memories;
 use crate::message::Message;
+use crate::refusal::Refusal;
 
 /// One reusable set of wishes; `step` only adds to it.
 #[derive(Clone, Debug, Default)]
@@ -318,41 +319,12 @@ pub enum Note {
         /// The first slot it holds.
         first: Slot,
     },
-    /// A peer came with a disk that is not the cluster's: wiped, swapped, or of another member.
-    RefusedDisk {
+    /// Nothing counts that a process says which claims to be this peer.
+    Refused {
         /// The peer.
         peer: NodeId,
-        /// The disk it has.
-        found: DiskId,
-        /// The disk that counts; `None` if the node is no member at all.
-        expected: Option<DiskId>,
-    },
-    /// A peer's process is older than one that this replica knows of, or a second one on a copy of its disk.
-    RefusedLife {
-        /// The peer.
-        peer: NodeId,
-        /// The start of the process that was refused.
-        found: Life,
-        /// The last start known of.
-        known: Life,
-    },
-    /// A peer's disk holds less than it is known to have held.
-    RefusedCopy {
-        /// The peer.
-        peer: NodeId,
-        /// What is remembered of it.
-        known: Memory,
-    },
-    /// A peer has chosen other values than this replica, which is with the majority.
-    RefusedHistory {
-        /// The peer.
-        peer: NodeId,
-        /// The lowest slot at which a difference was seen; it began there or below.
-        slot: Slot,
-        /// The hash here.
-        ours: u64,
-        /// The hash there.
-        theirs: u64,
+        /// Why.
+        why: Refusal,
     },
     /// A follower missed messages; they are sent again from here.
     Resent {

@@ -13,7 +13,8 @@ use crate::core::Core;
 use crate::ident::{MonoTime, NodeId, Slot};
 use crate::memory::Mark;
 use crate::message::{Message, Objection};
-use crate::outbox::{Note, Outbox};
+use crate::outbox::Outbox;
+use crate::refusal::Refusal;
 
 /// Slots for which the chain hash is kept: half a megabyte.
 const CHAINS_MOST: usize = 1 << 15;
@@ -224,12 +225,7 @@ impl Core {
         if agreeing >= self.quorum() {
             self.histories.undecided = None;
             for (peer, Difference { slot, ours, theirs }) in differing {
-                let why = Note::RefusedHistory {
-                    peer,
-                    slot,
-                    ours,
-                    theirs,
-                };
+                let why = Refusal::History { slot, ours, theirs };
                 self.refuse(peer, why, out);
             }
         } else if members - differing.len() < self.quorum() {

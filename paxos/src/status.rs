@@ -4,6 +4,7 @@ use crate::ballot::Ballot;
 use crate::core::{Core, Part};
 use crate::ident::{NodeId, Slot};
 use crate::outbox::Role;
+use crate::refusal::Refusal;
 
 /// What a core knows of itself and its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
 }
 
-/// What a core knows of one peer. All but `up` and `chosen` is only known while leading.
+/// What a core knows of one peer. All but `up`, `chosen` and `refused` is only known while leading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// The peer.
@@ -61,6 +62,9 @@ pub struct PeerStatus {
     pub wal_age_us: u64,
     /// Slots between the last one held here and the last one durable there.
     pub lag: u64,
+    /// Why it does not count, or why another process that claimed to be it was turned away lately. Known to
+    /// every role.
+    pub refused: Option<Refusal>,
 }
 
 impl Core {
@@ -122,6 +126,7 @@ impl Core {
             chosen: known.chosen,
             wal_age_us: stream.map_or(0, |stream| stream.wal_age_us),
             lag: self.log.last().0.saturating_sub(durable.0),
+            refused: known.refused.or(known.turned_away),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Core {
                 return;
             }
             Message::Objection(m) => return self.on_objection(from, m.clone(), out),
-            _ if self.peers[&from].refused => return self.answer_refused(from, out),
+            _ if self.peers[&from].refused.is_some() => return self.answer_refused(from, out),
             _ => self.meet(from, out),
         }
         let is_vote = matches!(

@@ -17,6 +17,7 @@ use crate::ident::{Life, NodeId, Slot};
 use crate::memory::{Condemned, Mark, Memories, Memory, Testimony};
 use crate::message::{Message, Witness};
 use crate::outbox::{Note, Outbox, Remember};
+use crate::refusal::Refusal;
 
 /// What a replica remembers of all members, and how much of it the superblock has.
 #[derive(Clone, Debug, Default)]
@@ -171,7 +172,7 @@ impl Core {
     /// Whether the peer's votes count: its start is durable here, and nothing is held against it.
     pub(crate) fn counts(&self, peer: NodeId) -> bool {
         self.peers.get(&peer).is_some_and(|known| {
-            !known.refused && self.records.durable.get(&peer) == Some(&known.life)
+            known.refused.is_none() && self.records.durable.get(&peer) == Some(&known.life)
         })
     }
 
@@ -246,15 +247,7 @@ impl Core {
             self.records.of(peer).life = life;
             self.records.changed = true;
         } else if life.incarnation == known.incarnation {
-            self.refuse(
-                peer,
-                Note::RefusedLife {
-                    peer,
-                    found: life,
-                    known,
-                },
-                out,
-            );
+            self.refuse(peer, Refusal::Life { found: life, known }, out);
         }
     }
 
@@ -278,11 +271,12 @@ impl Core {
     }
 
     /// From now on nothing that this process of `peer` says counts.
-    pub(crate) fn refuse(&mut self, peer: NodeId, why: Note, out: &mut Outbox) {
+    pub(crate) fn refuse(&mut self, peer: NodeId, why: Refusal, out: &mut Outbox) {
         if let Some(known) = self.peers.get_mut(&peer)
-            && !std::mem::replace(&mut known.refused, true)
+            && known.refused.is_none()
         {
-            out.notes.push(why);
+            known.refused = Some(why);
+            out.notes.push(Note::Refused { peer, why });
         }
     }
 
@@ -312,7 +306,7 @@ impl Core {
             .collect();
         for peer in lacking {
             let known = self.records.get(peer);
-            self.refuse(peer, Note::RefusedCopy { peer, known }, out);
+            self.refuse(peer, Refusal::Copy { known }, out);
             if let Part::Candidate(candidate) = &mut self.part {
                 candidate.phase1.forget(peer);
             }

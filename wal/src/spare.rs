@@ -221,12 +221,13 @@ pub(crate) fn make(disk: &SharedDisk, seq: u64, bytes: u64) -> Result<SharedFile
 fn fill(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     if_supported(file.reserve(bytes))?;
     let mut short_cut = true;
-    let zeros = vec![0; PIECE_BYTES.min(bytes) as usize];
+    let mut zeros = Vec::new();
     let mut at = 0;
     while at < bytes {
         let end = bytes.min(at + STEP_BYTES);
         short_cut = short_cut && if_supported(file.write_zeroes(at, end - at))?;
         while !short_cut && at < end {
+            zeros.resize(PIECE_BYTES.min(bytes) as usize, 0);
             let piece = PIECE_BYTES.min(end - at);
             file.write_at(&zeros[..piece as usize], at)?;
             at += piece;

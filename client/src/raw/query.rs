@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use net::{MemberInfo, RequestBody, ResponseBody, Status};
-use statemachine::{Answer, Query, Slot};
+use statemachine::{Answer, Command, Query, Slot};
 use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::endpoint::Endpoint;
-use crate::raw::call::unnumbered;
+use crate::raw::call::{self, Reply, unnumbered};
 use crate::raw::exchange::{Ended, Exchange};
 use crate::raw::link::{Link, Route};
 use crate::raw::pace::Pace;
@@ -222,6 +222,23 @@ impl Link {
             ResponseBody::Health { commit_us } => Ok(Duration::from_micros(commit_us)),
             _ => Err(other_kind("health")),
         }
+    }
+
+    /// Has a command carried out that no [`Session`](crate::raw::Session) keeps books of, asking again as needed: for
+    /// drivers that stand for thousands of clients at once. `term` is the shortest lease or time to live at stake.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]. Unknown if it may have been done; then it may be asked again, if it is numbered.
+    pub async fn command(
+        &self,
+        command: &Command,
+        term: Duration,
+        timeout: Duration,
+    ) -> Result<Reply, Error> {
+        let bytes = command.encode().into();
+        let (reply, ..) = call::ask_once(self, Pace::of(term), bytes, timeout).await?;
+        Ok(reply)
     }
 
     /// Asks the leader to hand leadership to replica `to`.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use client::clock::BootTime;
 use client::raw::{Link, Session};
 use client::{Client, Endpoints, Error};
-use net::{Leader, ResponseBody};
-use statemachine::{ClusterTime, Outcome, Token};
+use net::{Leader, RequestBody, ResponseBody};
+use statemachine::{ClusterTime, Op, Outcome, Token};
 
 use crate::scripted::{Replica, SOON, connect, connect_with, options, session};
 
@@ -355,4 +355,82 @@ async fn a_bad_request_is_not_repeated() {
     });
     let error = acquire.await.expect("runs").expect_err("bad");
     assert_eq!((error.code(), error.rc()), ("bad_request", 4));
+}
+
+fn come_back(retry_ms: u64) -> ResponseBody {
+    ResponseBody::Unavailable {
+        reason: "no room".into(),
+        retry_ms,
+    }
+}
+
+/// An overloaded leader says when to come back, and is left alone until then.
+#[tokio::test]
+async fn a_client_comes_back_when_it_was_told_to() {
+    let mut one = Replica::start(1).await;
+    let session = session(&[&one]).await;
+    let call = session.acquire("a", None, None);
+    let waiting = tokio::spawn(async move { call.wait(SOON).await });
+    let first = one.ask().await;
+    first.reply(come_back(600));
+    one.quiet(Duration::from_millis(500)).await;
+    let again = one.ask().await;
+    assert_eq!(first.seq(), again.seq());
+    again.granted(5, LEASE);
+    waiting.await.expect("runs").expect("granted");
+}
+
+/// After a refusal for want of room a long append asks for room first, however often, and sends its bytes
+/// once there is some. What is short goes at once.
+#[tokio::test]
+async fn many_bytes_are_sent_again_only_into_room() {
+    let mut one = Replica::start(1).await;
+    let session = session(&[&one]).await;
+    let bytes = vec![7; 100 << 10];
+    let call = session.append("a", Token(5), "a", bytes.into());
+    let waiting = tokio::spawn(async move { call.wait(SOON).await });
+    let first = one.ask().await;
+    assert!(matches!(first.op(), Op::Append { .. }));
+    first.reply(come_back(1));
+    for _ in 0..3 {
+        let room = one.ask().await;
+        let RequestBody::Room { bytes } = room.request.body else {
+            panic!("the bytes came without room: {:?}", room.seq())
+        };
+        assert!(bytes > 100 << 10, "{bytes}");
+        room.reply(come_back(1));
+    }
+    let short = session.renew("b", Token(6));
+    let ask = loop {
+        let ask = one.ask().await;
+        match ask.request.body {
+            RequestBody::Room { .. } => ask.reply(come_back(1)),
+            _ => break ask,
+        }
+    };
+    assert!(matches!(ask.op(), Op::Renew { .. }));
+    ask.outcome(Outcome::Renewed {
+        deadline: ClusterTime(99_999),
+    });
+    short.wait(SOON).await.expect("renewed");
+    one.ask().await.reply(ResponseBody::Done);
+    let again = one.ask().await;
+    // No `assert_eq`: it would print all the bytes.
+    assert!(again.seq() == first.seq() && again.op() == first.op());
+    again.appended();
+    waiting.await.expect("runs").expect("appended");
+}
+
+#[tokio::test]
+async fn a_dead_or_silent_replica_does_not_hold_up_the_status_of_the_others() {
+    let (one, two) = (Replica::start(1).await, Replica::start(2).await);
+    let three = Replica::start(3).await;
+    one.set_members(&[&one, &two, &three]);
+    let client = connect_with(&[&one, &two], 10 * SOON).await;
+    two.kill();
+    three.set_silent();
+    let status = tokio::time::timeout(SOON, client.status()).await;
+    let status = status.expect("long before the client's timeout");
+    let known: Vec<bool> = status.iter().map(|(_, status)| status.is_ok()).collect();
+    assert_eq!(known, [true, false, false]);
 }

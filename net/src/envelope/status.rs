@@ -41,6 +41,17 @@ pub struct Status {
     pub files_checked: bool,
     /// Number of data files that it knows to be damaged. Their reads are refused.
     pub files_damaged: u32,
+    /// Replicas that it refuses.
+    pub refuses: Vec<Refused>,
+}
+
+/// A replica that another one refuses: nothing that it says counts there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The refused replica's id.
+    pub id: u16,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// Where one replica is found.

@@ -31,6 +31,7 @@ impl Engine {
             last: core.last.0,
             lag: core.known_chosen.0.saturating_sub(self.applied.0),
             version: self.options.version.clone(),
+            refuses: core.peers.iter().filter_map(refused).collect(),
             ..Status::default()
         }
     }
@@ -79,6 +80,13 @@ impl FileRead {
             body,
         }
     }
+}
+
+fn refused(peer: &paxos::PeerStatus) -> Option<net::Refused> {
+    peer.refused.map(|why| net::Refused {
+        id: peer.node.0,
+        why: why.to_string(),
+    })
 }
 
 fn role_name(role: Role) -> &'static str {

@@ -42,41 +42,9 @@ fn write_core(note: &Core) {
             first_kept = first.0,
             "this replica has fallen behind what the peer's log still holds; this version cannot fetch a snapshot"
         ),
-        Core::RefusedDisk {
-            peer,
-            found,
-            expected,
-        } => tracing::error!(
+        Core::Refused { peer, why } => tracing::error!(
             peer = peer.0,
-            found = %found,
-            expected = expected.map(|disk| disk.to_string()),
-            "a peer came with a disk that is not the cluster's; it does not count"
-        ),
-        Core::RefusedLife { peer, found, known } => tracing::error!(
-            peer = peer.0,
-            found = %found,
-            known = %known,
-            "a peer came with an old copy of its data folder, or its folder runs twice: an older start, or a second \
-             one of the same number; its votes do not count. Keep only the folder that ran last"
-        ),
-        Core::RefusedCopy { peer, known } => tracing::error!(
-            peer = peer.0,
-            known = %known,
-            "a peer runs on an old copy of its data folder: it holds less than it is known to have held; its votes \
-             do not count. Put back the folder that ran last"
-        ),
-        Core::RefusedHistory {
-            peer,
-            slot,
-            ours,
-            theirs,
-        } => tracing::error!(
-            peer = peer.0,
-            slot = slot.0,
-            ours = format!("{ours:016x}"),
-            theirs = format!("{theirs:016x}"),
-            "a peer has another history than this replica and the majority; its votes do not count and it stops. \
-             Keep its data folder: acknowledged entries may be in it alone"
+            "a peer is refused, its votes do not count: {why}"
         ),
         Core::WatchdogFired { why } => tracing::warn!(?why, "no progress: giving leadership away"),
         Core::SteppedDown {

@@ -1,7 +1,7 @@
 //! Outboxes in a form that reads aloud.
 
 use paxos::message::Held;
-use paxos::{Entry, EntryKind, Message, Note, Outbox, Slot, WalRecord};
+use paxos::{Entry, EntryKind, Message, Note, Outbox, Refusal, Slot, WalRecord};
 
 /// What one step wanted, a line each.
 pub(crate) fn outbox(out: &Outbox) -> Vec<String> {
@@ -179,23 +179,21 @@ fn note(note: &Note) -> String {
         Note::Elected { ballot, reproposed } => {
             format!("note: elected at {ballot}, proposes {reproposed} slots again")
         }
-        Note::RefusedDisk {
-            peer,
-            found,
-            expected,
-        } => {
-            let expected = expected.map_or_else(|| "none".into(), |disk| disk.to_string());
-            format!("note: refused node {peer} with disk {found}, expected {expected}")
-        }
-        Note::RefusedLife { peer, found, known } => {
-            format!("note: refused node {peer} in start {found}, known is {known}")
-        }
-        Note::RefusedCopy { peer, known } => {
-            format!("note: refused node {peer} as an old copy, known is {known}")
-        }
-        Note::RefusedHistory { peer, slot, .. } => {
-            format!("note: refused node {peer}: its history differs at {slot}")
-        }
+        Note::Refused { peer, why } => match why {
+            Refusal::Disk { found, expected } => {
+                let expected = expected.map_or_else(|| "none".into(), |disk| disk.to_string());
+                format!("note: refused node {peer} with disk {found}, expected {expected}")
+            }
+            Refusal::Life { found, known } => {
+                format!("note: refused node {peer} in start {found}, known is {known}")
+            }
+            Refusal::Copy { known } => {
+                format!("note: refused node {peer} as an old copy, known is {known}")
+            }
+            Refusal::History { slot, .. } => {
+                format!("note: refused node {peer}: its history differs at {slot}")
+            }
+        },
         other => format!("note: {other:?}"),
     }
 }

@@ -22,6 +22,7 @@
 //! | `copy N`, `putback N` | an operator copies N's folder; puts the copy back, N being dead |
 //! | `unwatched` | agreement is about to be broken from outside: the ghost says no more |
 //! | `stops` | from here on a replica may stop by itself |
+//! | `hash N SLOT HASH` | N's application says what its state hashes to |
 //! | `snapshot N SLOT` | N's application saved a snapshot |
 //! | `status` | one line per replica |
 
@@ -148,6 +149,10 @@ fn command(cluster: &mut Cluster, words: &[&str]) -> String {
         "stops" => {
             cluster.may_stop = true;
             Ok(())
+        }
+        "hash" => {
+            let (slot, hash) = (Slot(number(words[2])), number(words[3]));
+            cluster.step(node(1), Input::StateHash { slot, hash })
         }
         "snapshot" => {
             let slot = Slot(number(words[2]));

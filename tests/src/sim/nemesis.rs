@@ -54,7 +54,10 @@ impl World {
             Fault::ClientPause => {
                 let client = self.dice.between(0, self.client_count() as u64 - 1) as usize;
                 let for_us = self.dice.between(100 * MS, self.plan.term_ms.1 * MS * 2);
-                self.pause_client(client, for_us);
+                // Commits go on only while somebody asks for something.
+                if self.plan.victims.is_empty() || client > 0 {
+                    self.pause_client(client, for_us);
+                }
             }
             Fault::Transfer => self.transfer(replica),
         }
@@ -199,7 +202,7 @@ impl World {
             Note::Core(Core::TransferFailed { .. }) => "transfer failed",
             Note::Core(Core::PeerFellBehind { .. }) => "peer fell behind the log",
             Note::Core(Core::FellBehind { .. }) => "fell behind the log",
-            Note::Core(Core::RefusedDisk { .. }) => "disk refused",
+            Note::Core(Core::Refused { .. }) => "peer refused",
             Note::Core(Core::Resent { .. }) => "stream resent",
             Note::SettingsDiffer { .. } => "settings differ",
             Note::SettingsProposed => "settings proposed",

@@ -211,7 +211,6 @@ enum Start {
 fn start(cluster: &mut Cluster, damage: &Damage, what: &str) -> Start {
     cluster.spawn(1);
     let process = cluster.process(1);
-    let logged = process.stderr().len();
     let serves = until("a start or a refusal", LIMIT, || {
         let serves = !process.stdout().all().is_empty();
         (serves || process.exited().is_some()).then_some(serves)
@@ -220,20 +219,26 @@ fn start(cluster: &mut Cluster, damage: &Damage, what: &str) -> Start {
         return Start::Serves;
     }
     let code = process.exit_code(LIMIT);
-    let log = process.stderr();
+    let log = said_since_start(cluster);
     assert_eq!(
         code,
         Some(EXIT_DAMAGED),
         "{what}: damage is exit code 5\n{log}"
     );
     let name = damage.path.rsplit('/').next().expect("a name");
-    let log = log.get(logged.min(log.len())..).unwrap_or(&log);
     assert!(
         log.contains(name),
         "{what}: the refusal names {name}\n{log}"
     );
     cluster.kill(1);
     Start::Refused
+}
+
+/// What the replica has logged in its present life.
+fn said_since_start(cluster: &mut Cluster) -> String {
+    let log = cluster.process(1).stderr();
+    let said = log.rsplit("starting this replica").next();
+    said.unwrap_or_default().to_owned()
 }
 
 /// Compares the files with what was acknowledged, as the service reads them; `None` if it refuses to read one. Returns
@@ -289,7 +294,7 @@ async fn read(cluster: &mut Cluster, client: &Client, file: &str, what: &str) ->
     loop {
         match client.reader().read_all(file).await {
             Ok(read) => return Some(read.value.to_vec()),
-            Err(_) if cluster.process(1).stderr().contains(FOUND_ROT) => return None,
+            Err(_) if said_since_start(cluster).contains(FOUND_ROT) => return None,
             Err(error) => assert!(Instant::now() < deadline, "{what}: {error}"),
         }
     }

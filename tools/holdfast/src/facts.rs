@@ -10,7 +10,7 @@ mod session;
 
 pub(crate) use file::FileRow;
 pub(crate) use lock::{LockObject, LockRow};
-pub(crate) use replica::ReplicaRow;
+pub(crate) use replica::{RefusedRow, ReplicaRow};
 pub(crate) use session::SessionRow;
 
 use std::time::Duration;

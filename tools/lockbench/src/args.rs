@@ -24,8 +24,10 @@ pub(crate) enum Work {
     Cycle(Load),
     /// Append under a lock that stays held
     Append(Load),
-    /// Kill the leader with -9 and wait for the next success, ten times
-    Failover(Load),
+    /// Kill the leader with -9 and wait for the next success, again and again
+    Failover(Failover),
+    /// Keep a crowd of sessions with locks alive beside busy clients, kill the leader, let all expire at once
+    Scale(Scale),
 }
 
 impl Work {
@@ -35,12 +37,15 @@ impl Work {
             Work::Cycle(_) => "cycle",
             Work::Append(_) => "append",
             Work::Failover(_) => "failover",
+            Work::Scale(_) => "scale",
         }
     }
 
     pub(crate) fn load(&self) -> &Load {
         match self {
-            Work::Cycle(load) | Work::Append(load) | Work::Failover(load) => load,
+            Work::Cycle(load) | Work::Append(load) => load,
+            Work::Failover(failover) => &failover.load,
+            Work::Scale(scale) => &scale.load,
         }
     }
 }
@@ -83,6 +88,45 @@ pub(crate) struct Load {
     /// A table for people, or one JSON object a run
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Failover {
+    /// How often
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) kills: u32,
+    /// Stop the leader for this long (SIGSTOP, SIGCONT) instead of killing it
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) pause: Option<Duration>,
+    /// Clients that hold a lock each all the while; counts the locks that they lose
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub(crate) holders: u32,
+    /// Lease of the holders' locks, and time to live of their sessions
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) lease: Duration,
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Scale {
+    /// Sessions of the crowd; `--clients` come on top: one bystander, the others busy
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) sessions: u64,
+    /// Locks that the crowd holds, an equal share each
+    #[arg(long = "held", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000), value_name = "LOCKS")]
+    pub(crate) held: u64,
+    /// Time to live of the crowd's sessions, and their leases; a third of it lies between two signs of life
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub(crate) ttl: Duration,
+    /// Sessions whose signs of life share a request, to spare the driver
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) batch: u64,
+    /// How often the leader is killed with -9
+    #[arg(long, default_value_t = 3)]
+    pub(crate) kills: u32,
+    #[command(flatten)]
+    pub(crate) load: Load,
 }
 
 impl Load {
@@ -156,6 +200,25 @@ mod tests {
             (Some(10), Locks::PerClient)
         );
         assert_eq!(parse("failover").unwrap().name(), "failover");
+        let line = "failover --kills 300 --holders 20 --lease 2s --pause 3s";
+        let Work::Failover(failover) = parse(line).unwrap() else {
+            panic!("another work")
+        };
+        assert_eq!((failover.kills, failover.holders), (300, 20));
+        assert_eq!(failover.pause, Some(Duration::from_secs(3)));
+        let line =
+            "scale --sessions 100000 --held 1000000 --ttl 60s --batch 200 --kills 5 --clients 51";
+        let Work::Scale(scale) = parse(line).unwrap() else {
+            panic!("another work")
+        };
+        assert_eq!(
+            (scale.sessions, scale.held, scale.kills),
+            (100_000, 1_000_000, 5)
+        );
+        assert_eq!(
+            (scale.ttl, scale.load.clients),
+            (Duration::from_secs(60), 51)
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long a replica may take until it says that it is ready.
@@ -93,6 +94,19 @@ impl Cluster {
         if let Some(mut process) = replica.and_then(|replica| replica.process.take()) {
             end(&mut process);
         }
+    }
+
+    /// Stops a replica (SIGSTOP) or lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not run.
+    pub(crate) fn signal(&self, id: u16, signal: Signal) -> io::Result<()> {
+        let replica = self.replicas.iter().find(|replica| replica.id == id);
+        let process = replica.and_then(|replica| replica.process.as_ref());
+        let pid = process.and_then(|process| Pid::from_raw(i32::try_from(process.id()).ok()?));
+        let pid = pid.ok_or_else(|| io::Error::other(format!("replica {id} does not run")))?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Starts a replica that was killed; returns once it is ready.

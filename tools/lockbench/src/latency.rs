@@ -30,6 +30,16 @@ impl Latency {
         self.0.saturating_record(us.max(1));
     }
 
+    /// The longest one recorded.
+    pub(crate) fn max_us(&self) -> u64 {
+        self.0.max()
+    }
+
+    /// How many were recorded.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     /// `None` if nothing was recorded.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         (!self.0.is_empty()).then(|| Percentiles {

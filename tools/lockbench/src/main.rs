@@ -2,18 +2,21 @@
 //!
 //! One thread and one runtime drive all clients, so that the driver takes little of the machine that it measures.
 //! `args` says what may be asked; `target` is the cluster; `crew` are the clients; `run` opens the window in which
-//! `cycle`, `append` or `failover` count; `report` tells.
+//! `cycle`, `append` or `failover` count; `report` tells. `scale` has a `crowd` of sessions beside the crew.
 
 mod append;
 mod args;
 mod cluster;
 mod crew;
+mod crowd;
 mod cycle;
 mod exclusion;
 mod failover;
+mod holders;
 mod latency;
 mod report;
 mod run;
+mod scale;
 mod sync_loop;
 mod target;
 mod usage;
@@ -26,8 +29,8 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use crate::args::{Cli, Format, Locks, Work};
-use crate::report::Report;
+use crate::args::{Cli, Locks, Work};
+use crate::run::Told;
 
 /// Two clients held one lock at a time.
 const NOT_EXCLUSIVE: u8 = 3;
@@ -56,7 +59,7 @@ fn main() -> ExitCode {
         }
     }));
     match result {
-        Some(Ok(report)) => tell(&work, &report),
+        Some(Ok(told)) => tell(&told),
         Some(Err(message)) => fail(1, &message),
         None => fail(INTERRUPTED, "interrupted"),
     }
@@ -87,12 +90,9 @@ async fn told_to_end() {
     }
 }
 
-fn tell(work: &Work, report: &Report) -> ExitCode {
-    match work.load().output {
-        Format::Table => println!("{}", report.table()),
-        Format::Json => println!("{}", report.json()),
-    }
-    if report.exclusion_violations > 0 {
+fn tell(told: &Told) -> ExitCode {
+    println!("{}", told.text);
+    if told.exclusion_violations > 0 {
         return fail(NOT_EXCLUSIVE, "two clients held one lock at a time");
     }
     ExitCode::SUCCESS

@@ -5,6 +5,7 @@
 use comfy_table::{Table, presets};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use crate::holders::Survival;
 use crate::latency::{CycleTimes, Percentiles};
 
 /// What one run came to.
@@ -30,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) exclusion_violations: u64,
     /// `failover` only: after each kill, the time to the next success.
     pub(crate) first_success_ms: Option<Vec<f64>>,
+    /// `failover` with `--holders` only.
+    pub(crate) survival: Option<Survival>,
 }
 
 impl Report {
@@ -135,6 +138,20 @@ impl Report {
                 format!("{:.0} ms", median(each).unwrap_or(f64::NAN)),
             ));
         }
+        if let Some(it) = &self.survival {
+            lines.push((
+                "holders".to_owned(),
+                format!("{} with leases of {} ms", it.holders, it.lease_ms),
+            ));
+            lines.push((
+                "first candidacy won".to_owned(),
+                format!("{} times, {} locks lost", it.first_won, it.lost_at_first),
+            ));
+            lines.push((
+                "a later one".to_owned(),
+                format!("{} times, {} locks lost", it.others, it.lost_at_others),
+            ));
+        }
         lines
     }
 }
@@ -169,6 +186,9 @@ impl Serialize for Report {
                 &each.iter().copied().map(rounded).collect::<Vec<_>>(),
             )?;
             map.serialize_entry("first_success_ms_median", &median(each).map(rounded))?;
+        }
+        if let Some(survival) = &self.survival {
+            map.serialize_entry("survival", survival)?;
         }
         map.end()
     }
@@ -214,6 +234,7 @@ mod tests {
             sync_p50_us: Some(170),
             exclusion_violations: 0,
             first_success_ms: None,
+            survival: None,
         };
         let mut times = CycleTimes::new();
         times.append.record(Duration::from_micros(250));
@@ -241,6 +262,18 @@ mod tests {
             r#""first_success_ms":[90.0,70.5,400.0,80.0],"first_success_ms_median":85.0}"#
         ));
         assert!(report.table().contains("85 ms"));
+        report.survival = Some(Survival {
+            holders: 20,
+            lease_ms: 2_000,
+            first_won: 9,
+            lost_at_first: 0,
+            others: 1,
+            lost_at_others: 3,
+        });
+        assert!(report.json().ends_with(
+            r#""survival":{"holders":20,"lease_ms":2000,"first_won":9,"lost_at_first":0,"others":1,"lost_at_others":3}}"#
+        ));
+        assert!(report.table().contains("9 times, 0 locks lost"));
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::args::{Load, Locks, Work};
+use crate::args::{Format, Load, Locks, Work};
 use crate::crew::{Crew, violations};
 use crate::report::Report;
 use crate::target::Target;
 use crate::window::Window;
 use crate::worker::Worker;
-use crate::{append, cycle, failover};
+use crate::{append, cycle, failover, scale};
 
 /// Load that does not count yet.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -21,16 +21,48 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// How long clients may take to finish what they are at.
 const FINISH_WITHIN: Duration = Duration::from_secs(15);
 
+/// What a run came to, as it is to be printed.
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) exclusion_violations: u64,
+}
+
 /// Does the work and says what came of it.
 ///
 /// # Errors
 ///
 /// Fails if there is no cluster to work on.
-pub(crate) async fn run(work: &Work) -> Result<Report, String> {
+pub(crate) async fn run(work: &Work) -> Result<Told, String> {
+    let output = work.load().output;
+    let (text, exclusion_violations) = match work {
+        Work::Scale(scale) => {
+            let report = scale::run(work, scale).await?;
+            let text = match output {
+                Format::Table => report.table(),
+                Format::Json => report.json(),
+            };
+            (text, report.exclusion_violations)
+        }
+        _ => {
+            let report = run_load(work).await?;
+            let text = match output {
+                Format::Table => report.table(),
+                Format::Json => report.json(),
+            };
+            (text, report.exclusion_violations)
+        }
+    };
+    Ok(Told {
+        text,
+        exclusion_violations,
+    })
+}
+
+async fn run_load(work: &Work) -> Result<Report, String> {
     let load = work.load();
     let mut target = Target::of(load).await?;
     match work {
-        Work::Cycle(_) => measured(work, &target, cycle::work).await,
+        Work::Cycle(_) | Work::Scale(_) => measured(work, &target, cycle::work).await,
         Work::Append(_) => {
             let depth = load.depth as usize;
             measured(work, &target, move |worker, window| {
@@ -38,7 +70,7 @@ pub(crate) async fn run(work: &Work) -> Result<Report, String> {
             })
             .await
         }
-        Work::Failover(_) => failover::run(work, &mut target).await,
+        Work::Failover(options) => failover::run(work, options, &mut target).await,
     }
 }
 
@@ -124,5 +156,6 @@ pub(crate) fn empty(work: &Work, target: &Target) -> Report {
         sync_p50_us: target.sync_p50_us,
         exclusion_violations: 0,
         first_success_ms: None,
+        survival: None,
     }
 }

@@ -91,7 +91,7 @@ impl Target {
         let start = std::time::Instant::now();
         while start.elapsed() < CAUGHT_UP_WITHIN {
             for endpoint in self.endpoints.as_slice() {
-                if let Ok(status) = link.status_at(endpoint, ANSWER).await
+                if let Ok(status) = link.status_once(endpoint, ANSWER).await
                     && status.role == "leader"
                 {
                     return Ok(status.id);
@@ -100,6 +100,14 @@ impl Target {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Err(io::Error::other("no replica leads"))
+    }
+
+    /// The round of the ballot that replica `id` knows.
+    pub(crate) async fn round(&self, id: u16) -> io::Result<u64> {
+        let status = self.link().status_at(self.endpoint(id)?, ANSWER).await;
+        let ballot = status.map_err(io::Error::other)?.ballot;
+        let round = ballot.split('.').next().and_then(|it| it.parse().ok());
+        round.ok_or_else(|| io::Error::other(format!("ballot {ballot} has no round")))
     }
 
     async fn kill_follower(&mut self) -> io::Result<()> {

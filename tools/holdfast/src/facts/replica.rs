@@ -28,6 +28,15 @@ pub(crate) struct ReplicaRow {
     pub(crate) version: Option<String>,
     /// Data files that this replica knows to be damaged, and refuses to read.
     pub(crate) files_damaged: Option<u32>,
+    /// Replicas that this one refuses.
+    pub(crate) refuses: Vec<RefusedRow>,
+}
+
+/// A replica whose votes do not count where it is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct RefusedRow {
+    pub(crate) id: u16,
+    pub(crate) why: String,
 }
 
 impl From<Status> for ReplicaRow {
@@ -49,6 +58,11 @@ impl From<Status> for ReplicaRow {
             state_hash: Some(format!("{:016x}", status.state_hash)),
             version: Some(status.version),
             files_damaged: Some(status.files_damaged),
+            refuses: status
+                .refuses
+                .into_iter()
+                .map(|net::Refused { id, why }| RefusedRow { id, why })
+                .collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ use statemachine::{Query, Token};
 use tokio::time::{Instant, sleep};
 
 use crate::context::Context;
+use crate::facts::{RefusedRow, ReplicaRow};
 use crate::failure::Failure;
 use crate::survey::{Lead, all_equal, lead, no_quorum, survey};
 
@@ -26,6 +27,7 @@ pub(crate) async fn status(
     let asked = Instant::now();
     let rows = survey(context, context.timeout).await?;
     context.output.rows(&rows)?;
+    tell_refusals(context, &rows);
     if context.pin {
         return Ok(());
     }
@@ -39,6 +41,20 @@ pub(crate) async fn status(
         }
         Lead::Claimed => Err(Failure::new("unavailable", no_quorum(&rows))),
         Lead::None(why) => Err(Failure::new("unavailable", why)),
+    }
+}
+
+/// The table has no room for reasons; the JSON form has them in its rows.
+fn tell_refusals(context: &Context, rows: &[ReplicaRow]) {
+    if context.output.is_json() {
+        return;
+    }
+    for row in rows {
+        let by = row.id.unwrap_or_default();
+        for RefusedRow { id, why } in &row.refuses {
+            let message = format!("replica {by} refuses replica {id}: {why}");
+            context.output.notice("refused", &message);
+        }
     }
 }
 

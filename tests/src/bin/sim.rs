@@ -121,7 +121,7 @@ fn run(seed: u64, flags: &Flags) -> Result<Summary, Box<Failure>> {
 struct Tally {
     wanted: u64,
     done: u64,
-    failures: Vec<Box<Failure>>,
+    failures: Vec<Failure>,
     /// Of all runs together, whatever the order in which they ended.
     hash: u64,
     slots: u64,
@@ -169,7 +169,7 @@ impl Tally {
         } else {
             eprintln!("{failure}");
         }
-        self.failures.push(failure);
+        self.failures.push(*failure);
     }
 
     /// One line that is written over, and only where a person looks at it.

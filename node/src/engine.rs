@@ -86,6 +86,8 @@ pub struct Engine {
     /// When the next deadline will be reached, if this replica is to see to that.
     time_due: Option<MonoTime>,
     snapshots: Snapshots,
+    /// Hashes of the state that the core has not been given.
+    state_hashes: Vec<(Slot, u64)>,
     /// Proposals of this batch.
     batch: Lanes,
     room: Room,
@@ -127,6 +129,7 @@ impl Engine {
             backlog: Backlog::new(options.limits.backlog_bytes, applied),
             gather: Gather::new(options.gather_us),
             snapshots: Snapshots::new(options.snapshots, log_bytes),
+            state_hashes: Vec::new(),
             core: Core::new(options.core.clone(), recovered, now),
             outbox: Outbox::default(),
             role: Role::Follower,
@@ -332,6 +335,10 @@ impl Engine {
                 paxos::Input::Applied { slot: self.applied },
                 &mut self.outbox,
             );
+            for (slot, hash) in std::mem::take(&mut self.state_hashes) {
+                let hashed = paxos::Input::StateHash { slot, hash };
+                self.core.step(now.mono, hashed, &mut self.outbox);
+            }
         }
         if out.snapshot.is_none() {
             out.snapshot = self.snapshots.take_job(self.core.settled());

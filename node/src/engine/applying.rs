@@ -13,6 +13,10 @@ use super::{Effect, Engine, Note, Origin, Output};
 /// reading costs time, and with a few entries each the rest would grow faster than it shrinks.
 const READ_BACK_BYTES_MIN: usize = 256 << 10;
 
+/// Slots from one hash of the state to the next that replicas compare. The same for all, or they would have
+/// no slot in common.
+pub(super) const STATE_HASH_SLOTS: u64 = 64;
+
 impl Engine {
     /// Which proposals stand in the log, and which came back.
     pub(super) fn on_proposals(&mut self, out: &mut Output) {
@@ -111,6 +115,9 @@ impl Engine {
             self.requests.tell_loss(session, refusal, asked, slot, out);
         }
         self.snapshots.on_applied(slot, &self.machine, &self.clock);
+        if slot.0.is_multiple_of(STATE_HASH_SLOTS) {
+            self.state_hashes.push((slot, self.machine.state_hash()));
+        }
     }
 
     fn answer(

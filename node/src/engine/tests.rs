@@ -10,6 +10,8 @@ use statemachine::{
 
 use super::*;
 
+mod together;
+
 struct Sole {
     engine: Engine,
     now: Now,

@@ -12,7 +12,7 @@ use crate::chain::Window;
 use crate::core::Core;
 use crate::ident::{MonoTime, NodeId, Slot};
 use crate::memory::Mark;
-use crate::message::{Message, Objection};
+use crate::message::{Message, Objection, Witness};
 use crate::outbox::Outbox;
 use crate::refusal::Refusal;
 
@@ -173,6 +173,9 @@ impl Core {
                 let seen = compared.differs.is_some_and(|differs| differs.slot <= slot);
                 if !seen {
                     compared.differs = Some(Difference { slot, ours, theirs });
+                    // Followers hear only their leader, and that may be the odd one, which stops.
+                    let (to, witness) = (self.peers_up(), self.witness());
+                    out.broadcast(to, Message::Witness(Witness { witness }));
                 }
                 self.decide(kind, out);
                 self.object(peer, out);

@@ -51,7 +51,7 @@ fn one_way(
         let mut chunk = vec![0; READ_BYTES];
         while let Ok(read @ 1..) = from.read(&mut chunk) {
             cutter.buffer.extend_from_slice(&chunk[..read]);
-            if !forward_all(shared, direction, &mut cutter, &wire, asked) {
+            if !forward_all(shared, direction, &mut cutter, from, &wire, asked) {
                 break;
             }
         }
@@ -65,6 +65,7 @@ fn forward_all(
     shared: &Shared,
     direction: Direction,
     cutter: &mut Cutter,
+    from: &TcpStream,
     wire: &Wire,
     asked: &Asked,
 ) -> bool {
@@ -79,6 +80,8 @@ fn forward_all(
             Verdict::Gone => true,
             Verdict::CutBefore => false,
             Verdict::CutAfter => {
+                // First, or a quick answer would come before the cut.
+                let _ = from.shutdown(Shutdown::Write);
                 write(wire, &frame);
                 false
             }

@@ -109,11 +109,24 @@ pub enum ReadError {
     #[error("the file is still being verified")]
     Unchecked,
     /// It is damaged, as found earlier.
-    #[error("the file is damaged on this replica: {0}")]
-    Damaged(String),
+    #[error("the file is damaged on this replica: {what}")]
+    Damaged {
+        /// What was found.
+        what: String,
+        /// It could not be written again from the log: it stays damaged while the replica runs.
+        lasting: bool,
+    },
     /// The disk failed.
     #[error(transparent)]
     Failed(#[from] FileError),
+}
+
+/// What is known of a file that is not what was written.
+#[derive(Debug)]
+struct Bad {
+    what: String,
+    /// It could not be written again while the replica runs.
+    lasting: bool,
 }
 
 /// The data files of one replica.
@@ -131,7 +144,7 @@ pub struct FileStore {
     /// What the last look at every byte of a file summed, for [`FileStore::cut_back`].
     inspected: BTreeMap<FileId, Sums>,
     /// Files that are not what was written, and why.
-    bad: BTreeMap<FileId, String>,
+    bad: BTreeMap<FileId, Bad>,
     /// Those of them that are still to be written again.
     to_rebuild: VecDeque<(FileId, String)>,
     /// What lies in `removed/`.
@@ -324,8 +337,11 @@ impl FileStore {
     ///
     /// [`ReadError::Unchecked`] until the file's checksum is verified; it is then verified next.
     pub fn read_job(&mut self, read: &FileRead) -> Result<ReadJob, ReadError> {
-        if let Some(what) = self.bad.get(&read.id) {
-            return Err(ReadError::Damaged(what.clone()));
+        if let Some(bad) = self.bad.get(&read.id) {
+            return Err(ReadError::Damaged {
+                what: bad.what.clone(),
+                lasting: bad.lasting,
+            });
         }
         if self.checker.prefer(read.id) {
             return Err(ReadError::Unchecked);
@@ -376,7 +392,11 @@ impl FileStore {
 
     /// From now on this file is not read. The text is for the operator. Have [`FileStore::recheck_mark`] made, too.
     pub fn note_damage(&mut self, id: FileId, name: &str, what: &str) -> String {
-        if self.bad.insert(id, what.to_owned()).is_none() {
+        let bad = Bad {
+            what: what.to_owned(),
+            lasting: false,
+        };
+        if self.bad.insert(id, bad).is_none() {
             self.to_rebuild.push_back((id, name.to_owned()));
         }
         format!(

@@ -139,7 +139,13 @@ impl FileStore {
         let (summed_from, end) = (sums.start(), sums.end());
         let pieces = sums.cover(summed_from..end);
         let path = path_of(&name);
-        let file = self.handles.get(&path).map_err(failed("open", &path))?;
+        let file = match self.handles.get(&path).map_err(failed("open", &path)) {
+            Ok(file) => file,
+            Err(error) => {
+                self.give_up(id);
+                return Err(error);
+            }
+        };
         Ok(Some(Rebuild {
             disk: self.disk.clone(),
             file,
@@ -150,6 +156,13 @@ impl FileStore {
             end,
             pieces,
         }))
+    }
+
+    /// The file cannot be written again while the replica runs: whoever reads it need not ask again.
+    pub fn give_up(&mut self, id: FileId) {
+        if let Some(bad) = self.bad.get_mut(&id) {
+            bad.lasting = true;
+        }
     }
 
     /// The file is as it should be: it is read again, and the next snapshot syncs it. `false` if it is gone.

@@ -24,6 +24,8 @@ use crate::server::rebuilds::Done;
 const CHECK_SLICE_BYTES: usize = 256 << 10;
 /// File reads that may wait for their file's check.
 const UNCHECKED_MAX: usize = 1024;
+/// When a reader is to ask again who is refused for something that passes.
+const READ_AGAIN_MS: u64 = 100;
 /// Answers that may wait for space together with the writes before them. Reads beyond are refused: they
 /// can be asked for again.
 const WAITING_ANSWERS_MAX: usize = 16_384;
@@ -281,9 +283,12 @@ impl Effects {
 
     fn read(&mut self, read: FileRead, clients: &Clients) {
         let large = read.len as usize > INLINE_READ_BYTES_MAX;
-        let refuse = |reason: String| clients.reply(read.origin.conn, &unavailable(&read, reason));
+        let refuse = |reason: String, retry_ms| {
+            clients.reply(read.origin.conn, &unavailable(&read, reason, retry_ms));
+        };
         if large && clients.overfull() {
-            return refuse("too many answers wait to be read; ask again".into());
+            let reason = "too many answers wait to be read; ask again".into();
+            return refuse(reason, READ_AGAIN_MS);
         }
         match self.files.read_job(&read) {
             Ok(job) if large => {
@@ -307,7 +312,19 @@ impl Effects {
             Err(ReadError::Unchecked) if self.unchecked.len() < UNCHECKED_MAX => {
                 self.unchecked.push(read)
             }
-            Err(error) => refuse(with_causes(&error)),
+            Err(error) => {
+                let lasts = match error {
+                    ReadError::Unchecked => false,
+                    ReadError::Damaged { lasting, .. } => lasting,
+                    ReadError::Failed(_) => true,
+                };
+                let retry_ms = if lasts {
+                    net::ResponseBody::NO_RETRY_MS
+                } else {
+                    READ_AGAIN_MS
+                };
+                refuse(with_causes(&error), retry_ms);
+            }
         }
     }
 
@@ -316,7 +333,7 @@ impl Effects {
     fn refuse_reads(&mut self, id: FileId, clients: &Clients) {
         for read in self.unchecked.extract_if(.., |read| read.id == id) {
             let reason = "the file is being removed; ask again".to_owned();
-            clients.reply(read.origin.conn, &unavailable(&read, reason));
+            clients.reply(read.origin.conn, &unavailable(&read, reason, READ_AGAIN_MS));
         }
     }
 
@@ -352,7 +369,10 @@ impl Effects {
                     tracing::info!(file, "written again from the log: it can be read again");
                 }
             }
-            Err(why) => not_rebuilt(&done.name, &why),
+            Err(why) => {
+                self.files.give_up(done.id);
+                not_rebuilt(&done.name, &why);
+            }
         }
     }
 
@@ -483,7 +503,8 @@ fn answer(read: &FileRead, job: ReadJob) -> (net::Response, Option<Rotten>) {
         name: read.name.clone(),
         what,
     };
-    (unavailable(read, why), Some(rotten))
+    // It is written again from the log if that reaches back.
+    (unavailable(read, why, READ_AGAIN_MS), Some(rotten))
 }
 
 fn not_rebuilt(file: &str, why: &str) {
@@ -494,14 +515,10 @@ fn not_rebuilt(file: &str, why: &str) {
     );
 }
 
-/// This replica cannot read the file; a client that asked again would only wait for the same answer.
-fn unavailable(read: &FileRead, reason: String) -> net::Response {
+fn unavailable(read: &FileRead, reason: String, retry_ms: u64) -> net::Response {
     net::Response {
         id: read.origin.request,
-        body: net::ResponseBody::Unavailable {
-            reason,
-            retry_ms: net::ResponseBody::NO_RETRY_MS,
-        },
+        body: net::ResponseBody::Unavailable { reason, retry_ms },
     }
 }
 
@@ -607,9 +624,9 @@ mod tests {
         assert_eq!(effects.unchecked.len(), 0);
     }
 
-    /// A damaged file is counted, and its reader is told not to ask again.
+    /// A damaged file is counted. Its reader is to ask again while it may be written again, and not to once it cannot.
     #[test]
-    fn a_rotten_file_is_known_and_refused_at_once() {
+    fn a_rotten_file_is_known_and_refused() {
         let disk = MemDisk::new();
         let mut files = FileStore::open(Arc::new(disk.clone())).expect("a file store");
         let (id, name) = (FileId(1, 0), "f".to_owned());
@@ -641,11 +658,22 @@ mod tests {
         let ResponseBody::Unavailable { retry_ms, .. } = response.body else {
             panic!("refused, not {response:?}")
         };
-        assert_eq!(retry_ms, ResponseBody::NO_RETRY_MS);
+        assert_eq!(retry_ms, READ_AGAIN_MS);
         let inbox = Arc::new(Inbox::default());
         let mut effects = Effects::new(files, inbox);
         assert_eq!(effects.damaged(), 0);
         effects.on_rotten(&rotten.expect("told"));
+        assert_eq!(effects.damaged(), 1);
+        for given_up in [false, true] {
+            let found = effects.files.read_job(&read);
+            assert!(
+                matches!(found, Err(ReadError::Damaged { lasting, .. }) if lasting == given_up),
+                "{found:?}"
+            );
+            let result = Err("the log does not reach back".to_owned());
+            let name = "f".to_owned();
+            effects.on_rebuilt(Done { id, name, result });
+        }
         assert_eq!(effects.damaged(), 1);
     }
 

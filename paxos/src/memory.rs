@@ -24,7 +24,7 @@ const VERSION: u8 = 1;
 
 /// The furthest that a member's disk is known to hold.
 ///
-/// Grows only; [`Memory::merge`] takes the best of two.
+/// Grows only; `merge` takes the best of two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The last start of the member's process that is known of.

@@ -243,7 +243,7 @@ mod tests {
         let lines = wrapped(text.trim_end(), Some(80));
         assert!(lines.iter().all(|line| line.len() <= 61), "{lines:?}");
         assert_eq!(lines.join(" "), text.trim_end());
-        assert_eq!(wrapped(&text, None), [text.clone()]);
+        assert_eq!(wrapped(&text, None), std::slice::from_ref(&text));
     }
 
     #[test]

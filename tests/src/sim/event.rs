@@ -62,6 +62,14 @@ pub(crate) enum Event {
     ToClient { client: usize, what: ToClient },
     /// A client does what is due.
     ClientWake { client: usize, wake: u64 },
+    /// A folder is copied.
+    CopyFolder,
+    /// What its replica has acknowledged by now, its peers will remember.
+    RememberCopied,
+    /// The folder is replaced.
+    PutBack,
+    /// An old copy must have stopped by now.
+    CheckCopy,
     /// Whether commits go on is looked at.
     Watch,
     /// The next fault strikes.

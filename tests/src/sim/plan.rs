@@ -11,6 +11,15 @@ pub const MS: u64 = 1_000;
 /// Microseconds in a second.
 pub const SECOND: u64 = 1_000_000;
 
+/// A folder that is replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Copies {
+    /// Whose.
+    pub replica: usize,
+    /// By an empty one, instead of an old copy.
+    pub wipes: bool,
+}
+
 /// The parameters of one run. Times are in microseconds of the simulation.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -69,6 +78,8 @@ pub struct Plan {
     /// Replicas that faults may strike; empty: all of them. If it names any, the others are a
     /// connected majority all the time, and commits must go on while faults last.
     pub victims: Vec<usize>,
+    /// Whose folder is put back as it was, or wiped; all other replicas are spared by all faults then.
+    pub copies: Option<Copies>,
     /// Whether the run ends as soon as the cluster has recovered, instead of with the time allowed for it.
     pub ends_early: bool,
     /// Bytes a second that each direction between two replicas carries. `None` is no limit.
@@ -162,6 +173,7 @@ impl Plan {
             faults,
             fault_every_us: (busy / 4, busy * 2),
             victims: Vec::new(),
+            copies: None,
             ends_early: Dice::new(seed, 6).permille(750),
             link_bytes_per_s: None,
             turn_us: (0, 0),
@@ -170,6 +182,7 @@ impl Plan {
         };
         plan.slow_down(&mut Dice::new(seed, 4));
         plan.spare_a_majority(&mut Dice::new(seed, 5));
+        plan.copy_a_folder(&mut Dice::new(seed, 9));
         plan
     }
 
@@ -205,6 +218,25 @@ impl Plan {
         // What strikes the links of all replicas alike spares nobody.
         (self.loss_permille, self.slow_permille) = (0, 0);
         self.safety_us = dice.between(8, 20) * SECOND;
+    }
+
+    /// In a few runs a folder is replaced by an old copy or an empty one, while all others are in reach.
+    fn copy_a_folder(&mut self, dice: &mut Dice) {
+        if self.replicas < 3 || !self.victims.is_empty() || !dice.permille(80) {
+            return;
+        }
+        self.copies = Some(Copies {
+            replica: dice.between(0, u64::from(self.replicas) - 1) as usize,
+            wipes: dice.permille(150),
+        });
+        self.faults.retain(|fault| {
+            matches!(
+                fault,
+                Fault::Reset | Fault::ClientReset | Fault::ClientPause
+            )
+        });
+        (self.loss_permille, self.slow_permille) = (0, 0);
+        self.safety_us = 10 * SECOND;
     }
 
     /// The longest time without a commit while a majority is spared by all faults: as after healing, six

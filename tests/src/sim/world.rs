@@ -4,6 +4,7 @@
 //! started; within a bounded time there must be one leader, equal state everywhere, and new work done.
 
 mod birth;
+mod copies;
 mod drive;
 mod judge;
 mod lives;
@@ -12,7 +13,9 @@ mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use copies::Copy;
 use paxos::Slot;
+use paxos::birth::BirthRecord;
 
 use super::check::beliefs::Beliefs;
 use super::check::history::{Asked, History};
@@ -61,6 +64,12 @@ pub(crate) struct World {
     cut_off: BTreeSet<usize>,
     /// The highest slot applied anywhere, and when it was first seen.
     progress: (Slot, u64),
+    /// Replicas that were stopped for good.
+    out_of_service: BTreeSet<usize>,
+    /// The record with which the cluster was born.
+    record: Option<BirthRecord>,
+    /// The folder that is replaced.
+    copy: Copy,
     /// When candidacies and hand-overs began.
     changes: Vec<u64>,
     probed: bool,
@@ -107,6 +116,9 @@ impl World {
             healed: false,
             cut_off: BTreeSet::new(),
             progress: (Slot(0), 0),
+            out_of_service: BTreeSet::new(),
+            record: None,
+            copy: Copy::default(),
             changes: Vec::new(),
             probed: false,
             judge_by: 0,
@@ -129,6 +141,7 @@ impl World {
         }
         self.agenda.add(MS, Event::Mesh);
         self.agenda.add(self.plan.safety_us, Event::Heal);
+        self.plan_copies();
         if !self.plan.victims.is_empty() {
             self.agenda.add(WATCH_EVERY_US, Event::Watch);
         }
@@ -228,6 +241,9 @@ impl World {
                 let now = self.clients[client].1.local(self.now_us);
                 self.clients[client].0.wake(now);
                 self.after_client(client)
+            }
+            Event::CopyFolder | Event::RememberCopied | Event::PutBack | Event::CheckCopy => {
+                self.on_copy_event(&event)
             }
             Event::Watch => self.watch_progress(),
             Event::Nemesis => {

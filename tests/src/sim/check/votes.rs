@@ -228,6 +228,17 @@ impl Votes {
         *chosen = (*chosen).max(slot);
     }
 
+    /// The last slot that a replica's disk holds.
+    pub fn last_durable(&self, replica: usize) -> Slot {
+        let last = self.acceptors[replica].durable.last_key_value();
+        last.map_or(Slot(0), |(slot, _)| *slot)
+    }
+
+    /// A replica's folder was replaced: what it was bound to is forgotten, as its disk has forgotten it.
+    pub fn forget(&mut self, replica: usize) {
+        self.acceptors[replica] = Acceptor::default();
+    }
+
     /// A replica came back with this in its log.
     pub fn on_restart(
         &mut self,

@@ -45,6 +45,8 @@ impl World {
         };
         for _ in 0..STEPS_MAX {
             if nursery.is_over() {
+                let record = nursery.record.take();
+                self.record = record;
                 return Ok(());
             }
             nursery.step()?;

@@ -109,6 +109,16 @@ impl World {
     /// Does what the engine wants, in the order of the server's driver.
     pub(super) fn settle(&mut self, replica: usize, mut out: Output) -> Verdict {
         if let Some(why) = out.fatal.take() {
+            if self.is_old_copy(replica) {
+                let remembered = match out.remember.take() {
+                    Some(remember) => self.remember(replica, remember)?,
+                    None => true,
+                };
+                if remembered {
+                    self.refuse_copy(replica);
+                }
+                return Ok(());
+            }
             return ensure(false, "fatal", || format!("replica {replica} stops: {why}"));
         }
         self.watch(replica, &out)?;

@@ -159,7 +159,10 @@ impl World {
         // Snapshots are not sent yet: a replica that lacks what all others cut stays behind.
         self.replicas
             .iter()
-            .filter(|replica| !self.cut_off.contains(&replica.index))
+            .filter(|replica| {
+                !self.cut_off.contains(&replica.index)
+                    && !self.out_of_service.contains(&replica.index)
+            })
             .map(|replica| {
                 let applied = replica.process.as_ref().map(|p| p.engine.applied());
                 (replica.index, last.0 - applied.map_or(0, |slot| slot.0))
@@ -188,6 +191,9 @@ impl World {
     /// The last checks of a run.
     fn conclude(&mut self) -> Verdict {
         for replica in 0..self.replicas.len() {
+            if self.out_of_service.contains(&replica) {
+                continue;
+            }
             self.check_files(replica)?;
         }
         self.check_sections()?;

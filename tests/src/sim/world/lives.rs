@@ -15,7 +15,7 @@ const MESH_EVERY_US: u64 = 30 * MS;
 
 impl World {
     pub(super) fn on_start(&mut self, replica: usize) -> Verdict {
-        if self.replicas[replica].process.is_some() {
+        if self.replicas[replica].process.is_some() || self.out_of_service.contains(&replica) {
             return Ok(());
         }
         let interrupted = !self.healed && self.plan.has(Fault::Crash) && self.dice.permille(100);
@@ -37,6 +37,9 @@ impl World {
             return Ok(());
         }
         self.replicas[replica].disk.halt_at(u64::MAX);
+        if self.was_refused(replica) {
+            return self.on_copy_starts_again(replica, 0);
+        }
         let life = self.replicas[replica].life;
         self.trace.mix(&[
             90,
@@ -54,6 +57,7 @@ impl World {
             ),
         );
         self.mark_start(&found);
+        self.on_old_copy_started(replica, &found);
         self.votes
             .on_restart(replica, life, found.promised, found.chosen, &found.accepted)?;
         self.check_restored(replica, found.chosen)?;
@@ -66,6 +70,9 @@ impl World {
     }
 
     pub(super) fn on_refusal(&mut self, replica: usize, refusal: &node::boot::Refusal) -> Verdict {
+        if self.was_refused(replica) {
+            return self.on_copy_starts_again(replica, refusal.exit);
+        }
         let excused = (self.plan.has(Fault::Full) || self.plan.has(Fault::SyncError))
             && refusal.exit == 6
             && !self.healed;

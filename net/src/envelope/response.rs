@@ -88,7 +88,7 @@ pub enum ResponseBody {
 }
 
 impl ResponseBody {
-    /// The `retry_ms` of an [`ResponseBody::Unavailable`] that asking again does not change, such as for a damaged file.
+    /// The `retry_ms` of an [`ResponseBody::Unavailable`] that asking again does not change, such as for a file that stays damaged.
     pub const NO_RETRY_MS: u64 = u64::MAX;
 }
 

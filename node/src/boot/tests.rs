@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use net::{Request, RequestBody, ResponseBody};
-use statemachine::{Command, Done, LockMode, Op, Outcome, Seq, SessionId, Token};
+use statemachine::{Command, Done, FileFact, LockMode, Op, Outcome, Seq, SessionId, Token};
 use wal::SnapshotHeader;
 use wal::storage::{Disk, MemDisk};
 
@@ -182,6 +182,20 @@ impl Running {
         }
     }
 
+    /// Sections on `file_0`, from number `seq` on, until two snapshots are made. Returns the next number.
+    fn sections_until_two_snapshots(
+        &mut self,
+        session: SessionId,
+        mut seq: u64,
+        data: &str,
+    ) -> u64 {
+        while self.snapshots < 2 {
+            self.section(session, seq, "file_0", data);
+            seq += 3;
+        }
+        seq
+    }
+
     /// One section with one append.
     fn section(&mut self, session: SessionId, seq: u64, file: &str, text: &str) {
         let lock = || "default".to_owned();
@@ -309,11 +323,7 @@ fn what_may_not_be_opened_is_not_called_damaged() {
     let disk = born();
     let mut running = start(&disk).expect("started");
     let session = running.open();
-    let mut seq = 1;
-    while running.snapshots < 2 {
-        running.section(session, seq, "file_0", "y");
-        seq += 3;
-    }
+    running.sections_until_two_snapshots(session, 1, "y");
     drop(running);
     disk.kill();
     let mut paths = vec!["files/file_0".to_owned()];
@@ -385,10 +395,7 @@ fn many_lost_files_are_told_in_short() {
         running.section(session, seq, &format!("file_{file}"), "y");
         seq += 3;
     }
-    while running.snapshots < 2 {
-        running.section(session, seq, "file_0", "y");
-        seq += 3;
-    }
+    running.sections_until_two_snapshots(session, seq, "y");
     drop(running);
     disk.kill();
     for entry in disk.list("files").expect("listed") {
@@ -408,11 +415,7 @@ fn a_damaged_snapshot_is_passed_over() {
     let disk = born();
     let mut running = start(&disk).expect("started");
     let session = running.open();
-    let mut seq = 1;
-    while running.snapshots < 2 {
-        running.section(session, seq, "file_0", "y");
-        seq += 3;
-    }
+    running.sections_until_two_snapshots(session, 1, "y");
     let expected = content(&disk, "file_0");
     drop(running);
     disk.kill();
@@ -431,11 +434,7 @@ fn damage_below_a_snapshot_starts_and_is_told_in_one_line() {
     let disk = born();
     let mut running = start(&disk).expect("started");
     let session = running.open();
-    let mut seq = 1;
-    while running.snapshots < 2 {
-        running.section(session, seq, "file_0", "z");
-        seq += 3;
-    }
+    running.sections_until_two_snapshots(session, 1, "z");
     let expected = content(&disk, "file_0");
     assert_eq!(running.booted.report.warning(), None);
     drop(running);
@@ -464,13 +463,16 @@ fn damage_below_a_snapshot_starts_and_is_told_in_one_line() {
 }
 
 impl Running {
+    /// What the state says of `file_0`.
+    fn fact(&self) -> FileFact {
+        let facts = self.booted.engine.machine().files();
+        let found = facts.into_iter().find(|fact| fact.name == "file_0");
+        found.expect("made")
+    }
+
     /// Notes that `file_0` is damaged, and what a read of it says now.
     fn find_damage(&mut self) -> (crate::filestore::Rebuild, bool) {
-        let fact = self.booted.engine.machine().files();
-        let fact = fact
-            .into_iter()
-            .find(|fact| fact.name == "file_0")
-            .expect("made");
+        let fact = self.fact();
         let files = &mut self.booted.files;
         let told = files.note_damage(fact.id, "file_0", "its bytes are not what was written");
         assert!(told.contains("refused until it is written again"), "{told}");
@@ -484,11 +486,7 @@ impl Running {
     }
 
     fn read(&mut self) -> Result<Bytes, crate::filestore::ReadError> {
-        let fact = self.booted.engine.machine().files();
-        let fact = fact
-            .into_iter()
-            .find(|fact| fact.name == "file_0")
-            .expect("made");
+        let fact = self.fact();
         let origin = crate::engine::Origin {
             conn: ConnId(1),
             request: 1,
@@ -515,9 +513,8 @@ fn a_rotten_file_is_written_again_from_the_log() {
     let mut seq = 4;
     // From the empty state, from the older snapshot, and from the newest one.
     for from_end in [8, 25, 15] {
-        while from_end > 8 && running.snapshots < 2 {
-            running.section(session, seq, "file_0", "0123456789");
-            seq += 3;
+        if from_end > 8 {
+            seq = running.sections_until_two_snapshots(session, seq, "0123456789");
         }
         if from_end == 25 {
             running.section(session, seq, "file_0", "behind the snapshot");

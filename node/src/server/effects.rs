@@ -313,15 +313,9 @@ impl Effects {
                 self.unchecked.push(read)
             }
             Err(error) => {
-                let lasts = match error {
-                    ReadError::Unchecked => false,
-                    ReadError::Damaged { lasting, .. } => lasting,
-                    ReadError::Failed(_) => true,
-                };
-                let retry_ms = if lasts {
-                    net::ResponseBody::NO_RETRY_MS
-                } else {
-                    READ_AGAIN_MS
+                let retry_ms = match error {
+                    ReadError::Damaged { lasting: true, .. } => net::ResponseBody::NO_RETRY_MS,
+                    _ => READ_AGAIN_MS,
                 };
                 refuse(with_causes(&error), retry_ms);
             }
@@ -569,10 +563,8 @@ mod tests {
         }
     }
 
-    /// A read planned before a removal must not find the bytes of the next file of that name.
-    #[test]
-    fn a_read_that_waits_for_a_check_ends_with_its_file() {
-        let disk = MemDisk::new();
+    /// A store with a file `f` of two bytes.
+    fn files_with_one(disk: MemDisk) -> (FileStore, FileId, String) {
         let mut files = FileStore::open(Arc::new(disk)).expect("a file store");
         let (id, name) = (FileId(1, 0), "f".to_owned());
         let create = FileOp::Create {
@@ -584,6 +576,13 @@ mod tests {
             panic!("a write")
         };
         files.apply(&op).expect("written");
+        (files, id, name)
+    }
+
+    /// A read planned before a removal must not find the bytes of the next file of that name.
+    #[test]
+    fn a_read_that_waits_for_a_check_ends_with_its_file() {
+        let (mut files, id, name) = files_with_one(MemDisk::new());
         let fact = FileFact {
             id,
             name: name.clone(),
@@ -628,17 +627,7 @@ mod tests {
     #[test]
     fn a_rotten_file_is_known_and_refused() {
         let disk = MemDisk::new();
-        let mut files = FileStore::open(Arc::new(disk.clone())).expect("a file store");
-        let (id, name) = (FileId(1, 0), "f".to_owned());
-        let create = FileOp::Create {
-            id,
-            name: name.clone(),
-        };
-        files.apply(&create).expect("made");
-        let Effect::File(op) = write("f", 0, b"ab".to_vec()) else {
-            panic!("a write")
-        };
-        files.apply(&op).expect("written");
+        let (mut files, id, name) = files_with_one(disk.clone());
         disk.damage("files/f", 0, b"x");
         let origin = crate::engine::Origin {
             conn: ConnId(1),

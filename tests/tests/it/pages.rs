@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -115,16 +115,21 @@ fn who_asks_for_open_metrics_gets_them() {
     );
 }
 
-/// What to type next, for all replicas, and how to see one fail and come back.
-#[test]
-fn a_local_cluster_says_how_to_use_it() {
-    let mut child = command("node")
+/// A local cluster of three on free ports.
+fn start_dev(stderr: Stdio) -> Child {
+    command("node")
         .args(["dev", "--base-port", "0"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(stderr)
         .spawn()
-        .expect("the program runs");
+        .expect("the program runs")
+}
+
+/// What to type next, for all replicas, and how to see one fail and come back.
+#[test]
+fn a_local_cluster_says_how_to_use_it() {
+    let mut child = start_dev(Stdio::null());
     let stdout = child.stdout.take().expect("a pipe");
     let mut text = String::new();
     for line in BufReader::new(stdout).lines() {
@@ -156,13 +161,7 @@ fn a_local_cluster_says_how_to_use_it() {
 /// nobody serves from a folder that is gone. Even with all of them killed it goes on.
 #[test]
 fn a_local_cluster_starts_killed_replicas_again_and_leaves_none() {
-    let mut child = command("node")
-        .args(["dev", "--base-port", "0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
+    let mut child = start_dev(Stdio::piped());
     let (mut pids, mut data) = (Vec::new(), None);
     for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
         let line = line.expect("text");

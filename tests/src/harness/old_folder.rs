@@ -10,6 +10,12 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// The folder of a replica that ran alone, of the first build of 0.1.0 (log format 1.0).
+///
+/// It was left by `kill -9`: 130 sections, then two snapshots (slots 256 and 512), then the lock `held` taken for ten
+/// minutes, then one section more. The log ends at slot 659 under ballot 1.1.
+pub const PACKED: &[u8] = include_bytes!("../../tests/data/folder-0.1.0.sparse");
+
 /// Lays a packed folder out at `to`, which is made.
 ///
 /// # Panics

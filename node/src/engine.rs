@@ -10,7 +10,7 @@
 //!        |  lanes      which command of a batch goes first, and which has room
 //!        |  room       space promised to large commands before their bytes are sent
 //!        |  reads      linearizable reads, one round for all of a batch
-//!        |  backlog    chosen entries that wait for disk space
+//!        |  backlog    chosen entries that wait for their turn or for disk space
 //!        |  disk       whether the disk has room for what new work will write
 //!        |  timekeeper moves time on when a deadline is reached and nothing else does
 //!        |  snapshots  when one is due, and its bytes
@@ -56,6 +56,7 @@ pub use io::{ConnId, Effect, FileRead, Input, Note, Now, Origin, Output};
 pub use options::{EngineOptions, Limits, Restored, SnapshotPolicy};
 pub use snapshots::{PayloadError, SnapshotJob};
 
+use applying::APPLY_BYTES_PER_TICK;
 use backlog::Backlog;
 use disk::DiskRoom;
 use gather::Gather;
@@ -80,6 +81,8 @@ pub struct Engine {
     clock: ClusterClock,
     applied: Slot,
     backlog: Backlog,
+    /// Bytes of entries that may still be applied before the next tick.
+    apply_bytes_left: usize,
     requests: Requests,
     gather: Gather,
     reads: Reads,
@@ -127,6 +130,7 @@ impl Engine {
         );
         let mut engine = Engine {
             backlog: Backlog::new(options.limits.backlog_bytes, applied),
+            apply_bytes_left: APPLY_BYTES_PER_TICK,
             gather: Gather::new(options.gather_us),
             snapshots: Snapshots::new(options.snapshots, log_bytes),
             state_hashes: Vec::new(),
@@ -162,7 +166,10 @@ impl Engine {
     /// Takes one input. Many may be taken before [`Engine::finish`].
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Output) {
         match input {
-            Input::Tick => self.step(now, paxos::Input::Tick, out),
+            Input::Tick => {
+                self.apply_bytes_left = APPLY_BYTES_PER_TICK;
+                self.step(now, paxos::Input::Tick, out);
+            }
             Input::Peer {
                 from,
                 link,
@@ -252,6 +259,10 @@ impl Engine {
 
     /// When [`Input::Tick`] is due at the latest; to be asked anew after each batch.
     pub fn next_wake(&self) -> MonoTime {
+        let can_apply = !self.files_blocked && self.backlog.has_next();
+        if can_apply {
+            return MonoTime(0);
+        }
         let transfer = self.transfers.iter().map(|&(_, until)| until).min();
         [self.time_due, transfer, self.gather.due(), self.room.due()]
             .into_iter()

@@ -1,4 +1,5 @@
-//! Chosen entries that wait to be applied, because the data files' disk is full.
+//! Chosen entries that wait to be applied: until the next tick, if more were chosen than one turn may apply, or
+//! because the data files' disk is full.
 //!
 //! As a rule the queue is empty. While it waits it is bounded in bytes; what does not fit is dropped,
 //! since it is in the log, and read back from there later. Once an entry was dropped every later one
@@ -64,6 +65,11 @@ impl Backlog {
     /// Bytes of the entries that wait in memory.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether there is an entry to apply next.
+    pub(super) fn has_next(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     pub(super) fn pop(&mut self) -> Option<(Slot, Entry)> {

@@ -97,12 +97,16 @@ impl Sole {
         }
     }
 
-    /// The disk catches up.
+    /// The disk catches up, and so does the replica.
     fn sync(&mut self) {
         self.finish();
         let seq = self.submitted;
         self.give(Input::Durable { seq });
         self.finish();
+        while self.engine.next_wake() <= self.now.mono {
+            self.give(Input::Tick);
+            self.finish();
+        }
     }
 
     fn after_ms(&mut self, ms: u64) {
@@ -536,6 +540,44 @@ fn a_full_disk_stops_applying() {
     assert_eq!(sole.answers(), []);
     sole.give(Input::FilesBlocked(false));
     assert_eq!(sole.answers().len(), 2);
+}
+
+/// However much was chosen at once, a turn applies only so much of it, and asks for the next turn itself.
+#[test]
+fn applying_takes_turns() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    sole.command(1, &on_default(acquire(session, 1)));
+    sole.sync();
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
+    let bytes = APPLY_BYTES_PER_TICK / 4;
+    for seq in 2..30 {
+        sole.command(1, &append(session, seq, token, bytes));
+        sole.finish();
+    }
+    let last = sole.command(1, &on_default(release(session, 30, token)));
+    sole.finish();
+    let seq = sole.submitted;
+    sole.give(Input::Durable { seq });
+    let mut answered = 0;
+    let mut ticks = 0;
+    loop {
+        let answers = sole.answers();
+        assert!(answers.len() <= 4, "{} in one turn", answers.len());
+        answered += answers.len();
+        if answers.iter().any(|(request, _)| *request == last) {
+            break;
+        }
+        assert!(sole.engine.next_wake() <= sole.now.mono);
+        ticks += 1;
+        assert!(ticks < 30, "each turn goes on");
+        sole.after_ms(0);
+    }
+    assert_eq!(answered, 29);
+    sole.finish();
+    assert!(sole.engine.next_wake() > sole.now.mono);
 }
 
 /// Whoever waits for what a full disk keeps from being applied is sent on when another takes the lead.

@@ -122,11 +122,11 @@ impl Reactor {
 
     /// Returns once there may be something to do.
     async fn wait(&mut self) {
-        if !self.inbox.is_empty() {
+        let due = self.due();
+        if !self.inbox.is_empty() || due <= self.clock.mono() {
             // Others get their turn too.
             return tokio::task::yield_now().await;
         }
-        let due = self.due();
         let pace = &mut self.pace;
         if pace.armed != due || pace.sleep.is_elapsed() {
             pace.armed = due;

@@ -122,6 +122,22 @@ async fn an_append_under_an_unknown_release_is_unknown() {
     assert_eq!(error.code(), "unknown");
 }
 
+/// Nor is it certain that the append never counts if the session ends before the release is answered.
+#[tokio::test]
+async fn an_append_is_unknown_if_its_session_ends_under_a_release() {
+    let mut one = Replica::start(1).await;
+    let client = connect_with(&[&one], SHORT).await;
+    one.set_beats(false);
+    let guard = held(&mut one, &client).await;
+    let append = tokio::spawn(guard.append("file_0", "x"));
+    assert!(matches!(one.ask().await.op(), Op::Append { .. }));
+    let release = guard.session().release("a", guard.token());
+    one.tell_lost(Refusal::SessionExpired);
+    let error = append.await.expect("runs").expect_err("no answer came");
+    assert_eq!(error.code(), "unknown");
+    drop(release);
+}
+
 /// Closed or expired, nothing is left of it.
 #[tokio::test]
 async fn a_repeated_close_that_finds_no_session_has_closed_it() {
@@ -139,18 +155,25 @@ async fn a_repeated_close_that_finds_no_session_has_closed_it() {
 /// Not only for the timeout of one answer, which would cost a place in the queue at each outage.
 #[tokio::test]
 async fn an_acquire_waits_out_an_outage() {
-    let mut one = Replica::start(1).await;
-    let client = connect_with(&[&one], SHORT).await;
-    let acquire = tokio::spawn(client.lock("a").acquire());
-    let started = Instant::now();
-    let ask = ask_after(&mut one, |ask| {
-        ask.reply(ResponseBody::NotLeader { leader: None });
-        started.elapsed() < LONG
-    })
-    .await;
-    assert_eq!(ask.seq(), 1, "neither cancelled nor begun again");
-    one.ask().await.granted(5, LEASE);
-    acquire.await.expect("runs").expect("granted");
+    for within in [None, Some(SOON)] {
+        let mut one = Replica::start(1).await;
+        let client = connect_with(&[&one], SHORT).await;
+        let lock = client.lock("a");
+        let acquire = match within {
+            None => lock.acquire(),
+            Some(wait) => lock.acquire_within(wait),
+        };
+        let acquire = tokio::spawn(acquire);
+        let started = Instant::now();
+        let ask = ask_after(&mut one, |ask| {
+            ask.reply(ResponseBody::NotLeader { leader: None });
+            started.elapsed() < LONG
+        })
+        .await;
+        assert_eq!(ask.seq(), 1, "neither cancelled nor begun again");
+        one.ask().await.granted(5, LEASE);
+        acquire.await.expect("runs").expect("granted");
+    }
 }
 
 #[tokio::test]

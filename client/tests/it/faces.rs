@@ -411,7 +411,8 @@ async fn a_lost_guard_holds_nobody_up() {
     let forced = other.force_release("default", lost.token(), "test").await;
     forced.expect("forced");
     assert_eq!(lost.renew().await.expect_err("lost").code(), "not_held");
-    let next = client.lock("default").acquire().await.expect("granted");
+    let next = tokio::time::timeout(SOON, client.lock("default").acquire()).await;
+    let next = next.expect("soon").expect("granted");
     assert!(next.token() > lost.token());
 }
 

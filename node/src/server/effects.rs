@@ -313,11 +313,7 @@ impl Effects {
                 self.unchecked.push(read)
             }
             Err(error) => {
-                let retry_ms = match error {
-                    ReadError::Damaged { lasting: true, .. } => net::ResponseBody::NO_RETRY_MS,
-                    _ => READ_AGAIN_MS,
-                };
-                refuse(with_causes(&error), retry_ms);
+                refuse(with_causes(&error), read_again_ms(&error));
             }
         }
     }
@@ -516,6 +512,14 @@ fn unavailable(read: &FileRead, reason: String, retry_ms: u64) -> net::Response 
     }
 }
 
+/// When whoever was refused a read should ask again.
+fn read_again_ms(error: &ReadError) -> u64 {
+    match error {
+        ReadError::Damaged { lasting: true, .. } => net::ResponseBody::NO_RETRY_MS,
+        _ => READ_AGAIN_MS,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -654,11 +658,9 @@ mod tests {
         effects.on_rotten(&rotten.expect("told"));
         assert_eq!(effects.damaged(), 1);
         for given_up in [false, true] {
-            let found = effects.files.read_job(&read);
-            assert!(
-                matches!(found, Err(ReadError::Damaged { lasting, .. }) if lasting == given_up),
-                "{found:?}"
-            );
+            let refused = effects.files.read_job(&read).expect_err("damaged");
+            let ends = read_again_ms(&refused) == ResponseBody::NO_RETRY_MS;
+            assert_eq!(ends, given_up, "{refused:?}");
             let result = Err("the log does not reach back".to_owned());
             let name = "f".to_owned();
             effects.on_rebuilt(Done { id, name, result });

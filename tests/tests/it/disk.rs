@@ -140,6 +140,50 @@ fn a_file_that_rots_is_written_again() {
     cluster.check_sections();
 }
 
+/// Rot that the log does not reach back to stays. Readers are told so at once and not to ask again; whoever looks at the
+/// replica is told of the damage.
+#[test]
+fn a_file_that_stays_rotten_is_shown() {
+    let cluster = Plan::new(1)
+        .flag("--snapshot-after", "1MiB")
+        .flag("--keep-log", "6MiB")
+        .start();
+    let client = cluster.client("C1");
+    section(&client, "below the log");
+    for _ in 0..16 {
+        client.section(&[("file_1", &"x".repeat(1_000_000))]);
+    }
+    wait_for("the log to be cut", LIMIT, || {
+        !cluster.data(1).join("wal/0000000000000001.wal").exists()
+    });
+    let path = cluster.data(1).join("files/file_0");
+    let file = File::options().write(true).open(path).expect("it is there");
+    file.write_all_at(b"X", 5).expect("it can be damaged");
+    let run = |words: &[&str]| {
+        let output = cluster.holdfast().args(words).output().expect("it runs");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        (output.status.code(), text)
+    };
+    let started = std::time::Instant::now();
+    let (code, text) = run(&["cat", "file_0", "--timeout", "60s"]);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("damaged"), "{text}");
+    assert!(started.elapsed() < LIMIT, "it asked again and again");
+    assert_eq!(cluster.status(1).expect("a status")["files_damaged"], 1);
+    let (_, metrics) = get(cluster.http_address(1), "/metrics").expect("a page");
+    assert!(
+        metrics.contains("holdfast_disk_files_damaged 1"),
+        "{metrics}"
+    );
+    let (code, text) = run(&["status"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("DAMAGED"), "{text}");
+    let (code, text) = run(&["status", "--until-equal", "100ms"]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("files are damaged on replica 1"), "{text}");
+}
+
 /// Damage of a value that a verified snapshot stands for stops no start, and is one warning.
 #[test]
 fn damage_below_a_snapshot_is_one_warning() {

@@ -379,6 +379,15 @@ fn status_says_when_there_is_no_quorum() {
         (output.status.code(), told, asked.elapsed())
     };
     assert_eq!(status(&cluster, &["--until-equal", "10s"]).0, Some(0));
+    // A replica that says nothing is waited for, but not beyond the time that was given.
+    let silent = cluster.follower();
+    cluster.pause(silent);
+    let (code, _, patient) = status(&cluster, &[]);
+    assert_eq!(code, Some(0));
+    let (code, told, took) = status(&cluster, &["--until-equal", "1ms"]);
+    assert_eq!(code, Some(4), "{told}");
+    assert!(took < patient, "{took:?} against {patient:?}");
+    cluster.resume(silent);
 
     let leader = cluster.leader();
     cluster.kill(leader);

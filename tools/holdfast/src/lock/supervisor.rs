@@ -130,6 +130,17 @@ enum Told {
     Unrenewed,
 }
 
+/// How the lock stands when the keeper's warning is read, given why it was lost, if it was.
+fn standing(lost: Option<&LostWhy>, expired: bool) -> Told {
+    match lost {
+        Some(LostWhy::NotHeld(Some(NotHeldWhy::Forced { .. }))) => Told::Taken,
+        // Whoever was stopped meanwhile reads of the warning when all is over.
+        _ if expired => Told::Expired,
+        Some(_) => Told::Lost,
+        None => Told::Unrenewed,
+    }
+}
+
 /// What people read when CMD was told to end.
 fn warning(told: Told, signal: Signal, margin: Duration) -> String {
     let why = match told {
@@ -243,14 +254,9 @@ impl Supervisor<'_> {
 
     fn on_warning(&mut self) {
         self.warned = true;
-        let standing = match self.held.lost() {
-            Some(LostWhy::NotHeld(Some(NotHeldWhy::Forced { .. }))) => Told::Taken,
-            // Whoever was stopped meanwhile reads of the warning when all is over.
-            _ if BootTime::now() >= self.held_until => Told::Expired,
-            Some(_) => Told::Lost,
-            None => Told::Unrenewed,
-        };
-        let message = warning(standing, self.warning, self.margin);
+        let expired = BootTime::now() >= self.held_until;
+        let told = standing(self.held.lost().as_ref(), expired);
+        let message = warning(told, self.warning, self.margin);
         self.context.output.notice("warned", &message);
     }
 
@@ -325,5 +331,23 @@ mod tests {
             taken.contains("taken away") && taken.contains("400ms"),
             "{taken}"
         );
+    }
+
+    /// A holdfast that was stopped learns of the end only afterwards, by a refusal that names no reason.
+    #[test]
+    fn only_a_forced_release_takes_a_lock_away() {
+        let gone = LostWhy::NotHeld(Some(NotHeldWhy::LeaseEnded));
+        let reason = "maintenance".to_owned();
+        let forced = LostWhy::NotHeld(Some(NotHeldWhy::Forced { reason }));
+        for (lost, expired, told) in [
+            (Some(&forced), true, Told::Taken),
+            (Some(&forced), false, Told::Taken),
+            (Some(&gone), true, Told::Expired),
+            (Some(&gone), false, Told::Lost),
+            (None, true, Told::Expired),
+            (None, false, Told::Unrenewed),
+        ] {
+            assert_eq!(standing(lost, expired), told, "{lost:?}, {expired}");
+        }
     }
 }

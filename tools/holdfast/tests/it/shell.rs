@@ -1,6 +1,6 @@
 //! `shell`, driven by lines as a program does it.
 
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -157,6 +157,37 @@ fn commands_beside_each_other_keep_the_order_of_their_lines() {
         shell.done(json!({"id":52,"op":"cat","file":"file_0"}))["data"],
         expected
     );
+}
+
+/// With the reason, whether or not events are wanted.
+#[test]
+fn a_forced_release_is_told_to_the_shell() {
+    let replica = Replica::start();
+    for flags in [&["--events"][..], &[]] {
+        let mut command = replica.holdfast();
+        command.arg("shell").args(flags).stderr(Stdio::piped());
+        let mut shell = Shell::of(command);
+        let mut errors = shell.process.stderr.take().expect("a pipe");
+        let token = shell.done(json!({"id":1,"op":"acquire"}))["token"].to_string();
+        let force = ["force-release", "default", "--token", &token];
+        let reason = ["--reason", "maintenance"];
+        let forced = replica.holdfast().args(force).args(reason).status();
+        assert_eq!(forced.expect("it runs").code(), Some(0));
+        shell.say(json!({"id":2,"op":"append","file":"file_0","data":"x"}));
+        shell.say(json!({"id":3,"op":"sleep","ms":100}));
+        let (_, heard) = shell.end();
+        let told = if flags.is_empty() {
+            let mut text = String::new();
+            errors.read_to_string(&mut text).expect("text");
+            text
+        } else {
+            let lost = heard.iter().find(|line| line["event"] == "lost");
+            let lost = lost.unwrap_or_else(|| panic!("no loss: {heard:?}"));
+            assert_eq!(lost["code"], "not_held");
+            lost["message"].to_string()
+        };
+        assert!(told.contains("maintenance"), "{told}");
+    }
 }
 
 #[test]

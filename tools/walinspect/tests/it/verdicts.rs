@@ -1,6 +1,7 @@
 //! What is damage and what is not, and the exit code of each.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -69,7 +70,7 @@ fn tables_fit_a_screen() {
         &["history", "default"],
         &["stats"],
     ] {
-        let said = std::process::Command::new(env!("CARGO_BIN_EXE_walinspect"))
+        let said = Command::new(env!("CARGO_BIN_EXE_walinspect"))
             .args(verb)
             .args(["--dir", path])
             .env("COLUMNS", "80")
@@ -108,6 +109,37 @@ fn damaged_files_are_told() {
     rig.run(&["verify"]).exits(3).tells("crc32");
     // Whoever looks at the log alone is told of the log alone.
     rig.run(&["dump"]).exits(0);
+}
+
+/// Where the log begins after the only snapshot, nothing can bring a damaged file back.
+#[test]
+fn a_file_that_is_lost_for_good_is_told() {
+    let rig = Rig::empty();
+    let mut log = rig.open(1);
+    tell(&mut log);
+    // Only what is below the older of two snapshots is ever removed.
+    rig.save_snapshot(&mut log, story::CHOSEN - 1);
+    rig.save_snapshot(&mut log, story::CHOSEN);
+    let removed = log.remove_prefix(story::CHOSEN, story::CHOSEN, 0);
+    assert!(removed.expect("removed").first_slot > 1);
+    log.close().expect("close");
+    rig.run(&["verify"]).exits(0);
+    fs::remove_file(rig.file("files/file_0")).expect("remove");
+    let said = rig.run(&["explain"]).exits(4).tells("files-lost");
+    assert!(said.out.contains("the node ends with 5"), "{said:?}");
+    let path = rig.path().to_str().expect("plain");
+    let narrow = Command::new(env!("CARGO_BIN_EXE_walinspect"))
+        .args(["explain", "--dir", path])
+        .env("COLUMNS", "80")
+        .output()
+        .expect("it runs");
+    let narrow = String::from_utf8(narrow.stdout).expect("text");
+    let mut sheet = narrow
+        .lines()
+        .skip_while(|line| !line.starts_with("outcome"));
+    assert!(sheet.clone().count() > 10, "the advice is long: {narrow}");
+    assert!(sheet.all(|line| line.chars().count() <= 80), "{narrow}");
+    rig.run(&["verify"]).exits(4).tells("files/file_0");
 }
 
 /// What people read are lines, not escapes of lines.

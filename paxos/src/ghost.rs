@@ -16,7 +16,7 @@
 //! | R4 | what a replica calls chosen is chosen, in order, with the same cluster time everywhere |
 //! | R5 | first <= chosen + 1, applied <= chosen <= last |
 //! | R6 | an acknowledgement has no gap, the leader's own vote neither |
-//! | R7 | a promise reports everything durably accepted |
+//! | R7 | a promise reports everything durably accepted, or says that it is chosen where it is |
 //! | R8 | a message leaves only when what it rests on is durable |
 //! | L1 | a read's index covers everything that was chosen for anyone when it was asked |
 //!
@@ -83,6 +83,8 @@ pub struct Ghost {
     /// Cluster time and whether it counted, as the first replica said.
     times: BTreeMap<Slot, (u64, bool)>,
     leaders: BTreeMap<Ballot, (NodeId, u64)>,
+    /// The highest slot that each candidate asked from: what is below is chosen for it, or was told to it.
+    asked: BTreeMap<Ballot, Slot>,
     replicas: BTreeMap<NodeId, Shadow>,
     /// Open reads: everything up to here was chosen for someone when they were asked.
     reads: BTreeMap<u64, Slot>,
@@ -100,6 +102,7 @@ impl Ghost {
             chosen: BTreeMap::new(),
             times: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            asked: BTreeMap::new(),
             replicas: BTreeMap::new(),
             reads: BTreeMap::new(),
             published: Slot::NONE,
@@ -284,6 +287,8 @@ impl Ghost {
             Message::Accepted(m) => self.on_ack_sent(node, m.ballot, m.upto),
             Message::HeartbeatAck(m) => self.on_ack_sent(node, m.ballot, m.upto),
             Message::Prepare(m) => {
+                let asked = self.asked.entry(m.ballot).or_default();
+                *asked = m.from.max(*asked);
                 let durable = self.shadow(node).promised();
                 check(durable >= m.ballot, "R8", || {
                     format!("node {node} prepares {} with {durable} durable", m.ballot)
@@ -354,6 +359,17 @@ impl Ghost {
                 m.ballot, m.last
             )
         })?;
+        let shadow = self.replicas.entry(node).or_default();
+        for slot in shadow.left_out(m) {
+            let unasked = self.asked.get(&m.ballot).is_some_and(|asked| slot < *asked);
+            let chosen = (unasked || slot <= m.chosen) && self.chosen.contains_key(&slot);
+            check(chosen, "R7", || {
+                format!(
+                    "node {node} promises {} from {} on and leaves out {slot}; it says that {} is chosen",
+                    m.ballot, m.start, m.chosen
+                )
+            })?;
+        }
         for (slot, held) in (m.start.0..).map(Slot).zip(&m.held) {
             let accepted = self.shadow(node).accepted_at(slot);
             check(held.chosen || held.ballot >= accepted, "R7", || {

@@ -1,6 +1,6 @@
 //! One replica's disk as the observer knows it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Verdict, check};
 use crate::ballot::Ballot;
@@ -9,6 +9,7 @@ use crate::config::Recovered;
 use crate::entry::Entry;
 use crate::ident::{NodeId, Slot, WalSeq};
 use crate::memory::Memories;
+use crate::message::Promise;
 use crate::outbox::{WalAppend, WalRecord};
 
 /// What a log holds, by replay.
@@ -67,6 +68,8 @@ pub(super) struct Shadow {
     /// The highest promise in `queue` and on disk, and what the core last said.
     promised_in_memory: Ballot,
     voted: (Ballot, Slot),
+    /// What the parts of the promise at a ballot told of.
+    told: (Ballot, BTreeSet<Slot>),
     published: Slot,
 }
 
@@ -252,6 +255,20 @@ impl Shadow {
         self.queue
             .iter()
             .any(|append| append.records.iter().any(wanted))
+    }
+
+    /// The slots accepted on disk that no part of a promise told of and that lie below where `part` begins.
+    pub(super) fn left_out(&mut self, part: &Promise) -> Vec<Slot> {
+        if self.told.0 != part.ballot {
+            self.told = (part.ballot, BTreeSet::new());
+        }
+        let told = (part.start.0..).map(Slot).take(part.held.len());
+        self.told.1.extend(told);
+        let below = self.disk.accepted.range(..part.start);
+        below
+            .map(|(slot, _)| *slot)
+            .filter(|slot| !self.told.1.contains(slot))
+            .collect()
     }
 
     /// How far the votes at `ballot` were checked.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use paxos::ghost::{Ghost, Verdict};
 use paxos::{
     ClusterId, Config, Core, DiskId, Entry, EntryKind, Identity, Input, Life, LoadLog, Member,
-    Membership, Memories, Message, MonoTime, NodeId, Outbox, Proposal, Reject, Role, Slot,
-    WalAppend, WalRecord,
+    Membership, Memories, Message, MonoTime, NodeId, Note, Outbox, Proposal, Reject, ReleaseLog,
+    Role, Slot, WalAppend, WalRecord,
 };
 
 /// A message on its way.
@@ -84,6 +84,7 @@ struct Folder {
     disk: paxos::ghost::DiskCopy,
     starts: u64,
     superblock: Memories,
+    first: Slot,
 }
 
 /// A cluster in the hands of a test.
@@ -106,6 +107,17 @@ pub(crate) struct Cluster {
     /// What the superblock of each node keeps of the others.
     superblocks: BTreeMap<NodeId, Memories>,
     images: BTreeMap<NodeId, Folder>,
+    /// The first slot that each node's log still holds, where it was cut. The shadow disk of the ghost keeps
+    /// what was cut; nobody reads it there.
+    firsts: BTreeMap<NodeId, Slot>,
+    /// The last snapshot that each running node was told of.
+    snapshots: BTreeMap<NodeId, Slot>,
+    /// What each running node last allowed to be cut.
+    releases: BTreeMap<NodeId, ReleaseLog>,
+    /// How often logs were cut, nodes started with a cut log, and nodes found that they lack what all others cut.
+    pub(crate) cuts: u64,
+    pub(crate) cut_starts: u64,
+    pub(crate) left_behind: u64,
     /// Whether a replica may stop by itself, and which did, and why.
     pub(crate) may_stop: bool,
     pub(crate) stopped: BTreeMap<NodeId, String>,
@@ -146,6 +158,12 @@ impl Cluster {
             all_starts: 0,
             superblocks: BTreeMap::new(),
             images: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            releases: BTreeMap::new(),
+            cuts: 0,
+            cut_starts: 0,
+            left_behind: 0,
             may_stop: false,
             stopped: BTreeMap::new(),
             unwatched: false,
@@ -164,7 +182,8 @@ impl Cluster {
     /// Starts a node with what its disk holds and connects it to everyone who is up.
     pub(crate) fn start(&mut self, node: NodeId) -> Verdict {
         let mut recovered = self.ghost.recover(node);
-        recovered.first = Slot(1);
+        recovered.first = self.first(node);
+        self.cut_starts += u64::from(recovered.first > Slot(1));
         let replayed = (1..=recovered.chosen.0).map(Slot);
         let replayed = replayed.filter_map(|slot| Some((slot, self.ghost.stored(node, slot)?.1)));
         self.histories.insert(node, replayed.collect());
@@ -241,6 +260,8 @@ impl Cluster {
             );
         }
         self.cores.remove(&node);
+        self.snapshots.remove(&node);
+        self.releases.remove(&node);
         let unsynced = self.unsynced.remove(&node).unwrap_or_default();
         if let Some(append) = kept.checked_sub(1).and_then(|last| unsynced.get(last)) {
             self.ghost.durable(node, append.seq)?;
@@ -258,6 +279,7 @@ impl Cluster {
             disk: self.ghost.copy_disk(node),
             starts: self.starts.get(&node).copied().unwrap_or_default(),
             superblock: self.superblocks.get(&node).cloned().unwrap_or_default(),
+            first: self.first(node),
         };
         self.images.insert(node, folder);
     }
@@ -269,6 +291,45 @@ impl Cluster {
         self.ghost.put_back(node, folder.disk);
         self.starts.insert(node, folder.starts);
         self.superblocks.insert(node, folder.superblock);
+        self.firsts.insert(node, folder.first);
+    }
+
+    /// The first slot that the log of `node` still holds.
+    fn first(&self, node: NodeId) -> Slot {
+        self.firsts.get(&node).copied().unwrap_or(Slot(1))
+    }
+
+    /// `node` saves a snapshot of all that its core handed out; its mark goes to the log.
+    pub(crate) fn snapshot(&mut self, node: NodeId) -> Verdict {
+        let last = self.histories.get(&node).and_then(BTreeMap::last_key_value);
+        let Some((&slot, _)) = last.filter(|_| self.cores.contains_key(&node)) else {
+            return Ok(());
+        };
+        if self.snapshots.insert(node, slot) == Some(slot) {
+            return Ok(());
+        }
+        let meta = Vec::new().into();
+        self.step(node, Input::SnapshotSaved { slot, meta })
+    }
+
+    /// `node` cuts its log as far as its core allows: to what other members lack, or, if the log has reached
+    /// its cap, to its snapshot.
+    pub(crate) fn cut(&mut self, node: NodeId, at_cap: bool) -> Verdict {
+        let Some(release) = self.releases.get(&node) else {
+            return Ok(());
+        };
+        let behind_snapshot = release.snapshot.next();
+        let first = if at_cap {
+            behind_snapshot
+        } else {
+            behind_snapshot.min(release.needed)
+        };
+        if first <= self.first(node) {
+            return Ok(());
+        }
+        self.cuts += 1;
+        self.firsts.insert(node, first);
+        self.step(node, Input::LogTrimmed { first })
     }
 
     /// The disk of `node` finishes its oldest `count` submissions.
@@ -406,6 +467,11 @@ impl Cluster {
             .entry(node)
             .or_default()
             .extend(out.wal.iter().cloned());
+        if let Some(release) = out.release_log {
+            self.releases.insert(node, release);
+        }
+        let behind = |note: &&Note| matches!(note, Note::FellBehind { .. });
+        self.left_behind += out.notes.iter().filter(behind).count() as u64;
         self.loads
             .extend(out.load_log.iter().map(|load| (node, *load)));
         let history = self.histories.entry(node).or_default();
@@ -423,8 +489,10 @@ impl Cluster {
     fn load(&mut self, node: NodeId, load: LoadLog) -> Verdict {
         let mut entries = Vec::new();
         let mut bytes = 0;
+        let held = self.first(node);
         for slot in (load.from.0..=load.upto.0).map(Slot) {
-            let Some((ballot, entry)) = self.ghost.stored(node, slot) else {
+            let stored = self.ghost.stored(node, slot);
+            let Some((ballot, entry)) = stored.filter(|_| slot >= held) else {
                 break;
             };
             bytes += entry.size_bytes();
@@ -433,11 +501,7 @@ impl Cluster {
             }
             entries.push((slot, ballot, entry, false));
         }
-        let first = if entries.is_empty() {
-            Slot(1)
-        } else {
-            load.from
-        };
+        let first = if entries.is_empty() { held } else { load.from };
         self.step(
             node,
             Input::LogLoaded {

@@ -44,6 +44,17 @@ struct Weather {
     /// One replica is elected again and again while messages of its earlier leaderships come late
     /// and twice: the only weather in which counting an old acknowledgement shows.
     grudge: bool,
+    cuts: Cuts,
+}
+
+/// How far logs are cut. A walk whose logs are never cut goes the same way as before there were cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cuts {
+    Never,
+    /// To what another member lacks.
+    ToWhatIsNeeded,
+    /// To the last snapshot, whatever others lack.
+    AtCap,
 }
 
 struct Walk {
@@ -70,6 +81,7 @@ impl Walk {
             in_order: dice.percent(40),
             lazy_disk: dice.percent(30),
             grudge: dice.percent(30),
+            cuts: Cuts::Never,
         };
         Walk {
             cluster: Cluster::new(shape),
@@ -77,6 +89,17 @@ impl Walk {
             weather,
             dead: Vec::new(),
         }
+    }
+
+    /// A walk that cuts logs, in better weather than others: something has to be chosen, to be cut.
+    fn with_cuts(nodes: u16, seed: u64) -> Walk {
+        let mut walk = Walk::new(nodes, seed);
+        walk.weather.cuts = match seed % 2 {
+            0 => Cuts::ToWhatIsNeeded,
+            _ => Cuts::AtCap,
+        };
+        walk.weather.loss = walk.weather.loss.min(2);
+        walk
     }
 
     fn run(&mut self, steps: usize) -> paxos::ghost::Verdict {
@@ -130,7 +153,9 @@ impl Walk {
                 self.cluster
                     .step(leader, Input::Admin(Admin::Transfer { to: node }))
             }
-            _ => Ok(()),
+            _ if self.weather.cuts == Cuts::Never => Ok(()),
+            _ if self.dice.percent(50) => self.cluster.snapshot(node),
+            _ => self.cluster.cut(node, self.weather.cuts == Cuts::AtCap),
         }
     }
 
@@ -178,48 +203,96 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs walks until one breaks a rule; gives what was reached, so that silence is no success.
-fn walk_all(nodes: u16, walks: u64, steps: usize) -> (u64, u64) {
+/// What walks reached, so that silence is no success.
+#[derive(Debug, Default)]
+struct Reached {
+    published: u64,
+    reads: u64,
+    cuts: u64,
+    cut_starts: u64,
+    left_behind: u64,
+}
+
+/// Runs the default walks until one breaks a rule.
+fn walk_all(nodes: u16, walks: u64, steps: usize) -> Reached {
+    run_all(&format!("walks_over_{nodes}"), walks, |seed| {
+        let mut walk = Walk::new(nodes, seed);
+        (walk.run(steps), walk)
+    })
+}
+
+/// Runs walks that cut logs. Nobody may lack what was cut unless logs are capped.
+fn walk_with_cuts(nodes: u16, walks: u64, steps: usize) -> Reached {
+    run_all(&format!("cut_logs_over_{nodes}"), walks, |seed| {
+        let mut walk = Walk::with_cuts(nodes, seed);
+        let verdict = walk.run(steps);
+        assert!(
+            walk.weather.cuts == Cuts::AtCap || walk.cluster.left_behind == 0,
+            "a log was cut below what a member lacks"
+        );
+        (verdict, walk)
+    })
+}
+
+fn run_all(
+    test: &str,
+    walks: u64,
+    run: impl Fn(u64) -> (paxos::ghost::Verdict, Walk) + std::panic::RefUnwindSafe,
+) -> Reached {
     let seeds = match number("PAXOS_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("PAXOS_WALKS").unwrap_or(walks),
     };
-    let (mut published, mut reads) = (0, 0);
+    let mut reached = Reached::default();
     for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut walk = Walk::new(nodes, seed);
-            let verdict = walk.run(steps);
-            (
-                verdict,
-                walk.cluster.ghost.published().0,
-                walk.cluster.reads_answered,
-            )
-        });
-        let again = format!("PAXOS_SEED={seed} cargo test -p paxos --test it walks_over_{nodes}");
-        match outcome {
-            Ok((Ok(()), slots, answered)) => {
-                published += slots;
-                reads += answered;
+        let again = format!("PAXOS_SEED={seed} cargo test -p paxos --test it {test}");
+        match std::panic::catch_unwind(|| run(seed)) {
+            Ok((Ok(()), walk)) => {
+                reached.published += walk.cluster.ghost.published().0;
+                reached.reads += walk.cluster.reads_answered;
+                reached.cuts += walk.cluster.cuts;
+                reached.cut_starts += walk.cluster.cut_starts;
+                reached.left_behind += walk.cluster.left_behind;
             }
-            Ok((Err(violation), ..)) => panic!("walk {seed}: {violation}\nagain: {again}"),
+            Ok((Err(violation), _)) => panic!("walk {seed}: {violation}\nagain: {again}"),
             Err(_) => panic!("walk {seed} hit an assertion\nagain: {again}"),
         }
     }
-    (published, reads)
+    println!("{test}: {reached:?}");
+    reached
+}
+
+fn is_single_seed() -> bool {
+    number("PAXOS_SEED").is_some()
 }
 
 #[test]
 fn walks_over_3() {
-    let (published, reads) = walk_all(3, 5_000, 500);
-    println!("3 nodes: {published} slots chosen, {reads} reads answered");
-    assert!(number("PAXOS_SEED").is_some() || (published > 3_000 && reads > 300));
+    let reached = walk_all(3, 5_000, 500);
+    assert!(is_single_seed() || (reached.published > 3_000 && reached.reads > 300));
 }
 
 #[test]
 fn walks_over_5() {
-    let (published, reads) = walk_all(5, 2_000, 700);
-    println!("5 nodes: {published} slots chosen, {reads} reads answered");
-    assert!(number("PAXOS_SEED").is_some() || (published > 500 && reads > 50));
+    let reached = walk_all(5, 2_000, 700);
+    assert!(is_single_seed() || (reached.published > 500 && reached.reads > 50));
+}
+
+#[test]
+fn cut_logs_over_3() {
+    let Reached {
+        cuts,
+        cut_starts,
+        left_behind,
+        ..
+    } = walk_with_cuts(3, 500, 1_500);
+    assert!(is_single_seed() || (cuts > 300 && cut_starts > 100 && left_behind > 30));
+}
+
+#[test]
+fn cut_logs_over_5() {
+    let Reached { cuts, .. } = walk_with_cuts(5, 100, 3_000);
+    assert!(is_single_seed() || cuts > 100);
 }
 
 #[test]
@@ -227,6 +300,8 @@ fn walks_over_5() {
 fn many_walks() {
     walk_all(3, 100_000, 1_500);
     walk_all(5, 50_000, 2_500);
+    walk_with_cuts(3, 50_000, 2_000);
+    walk_with_cuts(5, 10_000, 3_000);
 }
 
 /// The plain case, first to fail when something is broken everywhere.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | R4 | what a replica applies is chosen, and the same everywhere |
 //! | L1 | an answer is that of the replay, at a slot after everything answered before it was asked |
+//! | L3 | a stamp in an answer is that of the one entry made for that very attempt, after it was sent |
 //! | S1 | equal state at equal slot |
 //! | S2 | a command has one answer for ever |
 //! | S3 | cluster time never falls and never runs faster than real time |
@@ -17,8 +18,8 @@ use bytes::Bytes;
 use node::engine::apply_entry;
 use paxos::{ClusterClock, Entry, EntryKind, Moved, Slot};
 use statemachine::{
-    Answer, Event, FileId, FileOp, LeftQueueWhy, Machine, Outcome, Query, Refusal, Reply, ReplyTo,
-    Seq, SessionId,
+    Answer, Command, Event, FileId, FileOp, LeftQueueWhy, Machine, Outcome, Query, Refusal, Reply,
+    ReplyTo, Seq, SessionId,
 };
 
 use super::votes::Votes;
@@ -49,6 +50,8 @@ pub struct Asked {
     pub what: What,
     /// The highest slot in any answer that had reached a client when the call was first made.
     pub floor: u64,
+    /// When this attempt was sent, in the simulation's own time.
+    pub sent_us: u64,
 }
 
 /// What an attempt asked.
@@ -66,6 +69,23 @@ pub enum What {
     Health,
 }
 
+impl What {
+    /// Whether an entry holds this call's command.
+    fn is_carried_by(&self, entry: &Entry) -> bool {
+        if entry.kind() != EntryKind::App {
+            return false;
+        }
+        match (self, Command::decode(&entry.payload())) {
+            (What::Open(asked), Ok(Command::Open { nonce, .. })) => *asked == nonce,
+            (What::Command(to, number), Ok(Command::Session { session, seq, .. })) => {
+                (*to, *number) == (session, seq)
+            }
+            (What::Beat, Ok(Command::KeepAlive { .. })) => true,
+            _ => false,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct History {
@@ -80,6 +100,8 @@ pub struct History {
     last_token: u64,
     /// When each entry was first handed to a log, by its bytes' identity: birth and slot.
     stamped_us: BTreeMap<(u64, Slot), u64>,
+    /// The attempt that each entry with a single command was made for, as the first stamped answer said.
+    carried: BTreeMap<Slot, u64>,
     /// The last entry that moved time: its time and when it was stamped.
     moved: Option<(u64, u64)>,
     /// The highest slot in an answer that reached a client.
@@ -308,11 +330,18 @@ impl History {
         Ok(())
     }
 
-    /// L1: an answer reaches a client.
-    pub fn on_answer(&mut self, asked: &Asked, body: &net::ResponseBody) -> Verdict {
+    /// L1 and L3: an answer to attempt `request` reaches a client.
+    pub fn on_answer(&mut self, request: u64, asked: &Asked, body: &net::ResponseBody) -> Verdict {
         match body {
-            net::ResponseBody::Outcome { slot, bytes, .. } => {
+            net::ResponseBody::Outcome {
+                slot,
+                stamp_ms,
+                bytes,
+            } => {
                 self.check_outcome(asked, *slot, bytes)?;
+                if let Some(stamp_ms) = stamp_ms {
+                    self.check_stamp(request, asked, *slot, *stamp_ms)?;
+                }
                 self.answered = self.answered.max(*slot);
             }
             net::ResponseBody::Answer { slot, bytes } => {
@@ -377,6 +406,39 @@ impl History {
                 asked.what, step.replies
             )
         })
+    }
+
+    /// L3: `stamp_ms` stands in an entry that was made for this attempt. Clients count their leases from the
+    /// sending of the attempt, so an entry that was stamped before the sending would let them count too long.
+    ///
+    /// The answer to a waiting acquire comes in a later slot than its entry, so the entry is looked for. An
+    /// entry with one command answers one attempt; gathered keep-alives are many attempts in one entry.
+    fn check_stamp(&mut self, request: u64, asked: &Asked, slot: u64, stamp_ms: u64) -> Verdict {
+        let is_beat = matches!(asked.what, What::Beat);
+        let lowest = if is_beat { slot } else { asked.floor + 1 };
+        let own = (lowest..=slot).map(Slot).find(|at| {
+            let step = &self.steps[at.0 as usize - 1];
+            let made_us = self.stamped_us.get(&(step.entry.birth().raw(), *at));
+            let carried = self.carried.get(at);
+            step.moved.counts
+                && step.entry.stamp_ms() == stamp_ms
+                && asked.what.is_carried_by(&step.entry)
+                && made_us.is_some_and(|made_us| *made_us >= asked.sent_us)
+                && carried.is_none_or(|other| *other == request)
+        });
+        let Some(own) = own else {
+            return ensure(false, "L3", || {
+                format!(
+                    "attempt {request:x} of {:?}, sent at {} us and answered at slot {slot}, bears stamp \
+                     {stamp_ms}, which no entry made for it bears",
+                    asked.what, asked.sent_us
+                )
+            });
+        };
+        if !is_beat {
+            self.carried.insert(own, request);
+        }
+        Ok(())
     }
 
     fn check_read(&self, query: &Query, slot: u64, bytes: &Bytes) -> Verdict {

@@ -10,10 +10,10 @@
 //! | R1 | what was promised durably is never forgotten |
 //! | R2 | nothing below the promise is accepted |
 //! | R3 | what was durably accepted is held after any crash |
-//! | R7 | a promise reports every slot that its sender has acknowledged |
+//! | R7 | a promise reports every slot that its sender has acknowledged, or leaves out what is chosen |
 //! | R8 | no message leaves before the disk has what it claims |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paxos::{Ballot, Entry, Message, Slot, WalRecord};
 
@@ -31,6 +31,8 @@ struct Acceptor {
     durable: BTreeMap<Slot, Ballot>,
     /// Slots that it may leave out of any answer: chosen and covered.
     chosen: Slot,
+    /// What the parts of its promise at a ballot told of so far.
+    told: (Ballot, BTreeSet<Slot>),
 }
 
 /// See the module.
@@ -44,8 +46,12 @@ pub struct Votes {
     voters: BTreeMap<(Slot, Ballot), u32>,
     /// The lowest ballot at which a slot's value was chosen, and the value.
     chosen: BTreeMap<Slot, (Ballot, Entry)>,
+    /// Every slot up to here is chosen.
+    settled: Slot,
     /// In which life of its owner a ballot proposed.
     proposers: BTreeMap<Ballot, u64>,
+    /// The highest slot that each candidate asked from: what is below is chosen for it, or was told to it.
+    asked: BTreeMap<Ballot, Slot>,
 }
 
 impl Votes {
@@ -57,7 +63,9 @@ impl Votes {
             values: BTreeMap::new(),
             voters: BTreeMap::new(),
             chosen: BTreeMap::new(),
+            settled: Slot(0),
             proposers: BTreeMap::new(),
+            asked: BTreeMap::new(),
         }
     }
 
@@ -167,6 +175,9 @@ impl Votes {
             })?;
         }
         self.chosen.insert(slot, (ballot, entry.clone()));
+        while self.chosen.contains_key(&self.settled.next()) {
+            self.settled = self.settled.next();
+        }
         Ok(())
     }
 
@@ -181,6 +192,8 @@ impl Votes {
                         prepare.ballot
                     )
                 })?;
+                let asked = self.asked.entry(prepare.ballot).or_default();
+                *asked = prepare.from.max(*asked);
                 let life = acceptor.life;
                 self.owns(replica, life, prepare.ballot)
             }
@@ -191,7 +204,8 @@ impl Votes {
                         promise.ballot
                     )
                 })?;
-                check_report(replica, acceptor, promise)
+                check_report(replica, acceptor, promise)?;
+                self.check_left_out(replica, promise)
             }
             Message::Accept(accept) => {
                 let (life, ballot) = (acceptor.life, accept.ballot);
@@ -210,6 +224,38 @@ impl Votes {
             Message::HeartbeatAck(ack) => check_ack(replica, acceptor, ack.ballot, ack.upto),
             _ => Ok(()),
         }
+    }
+
+    /// R7: of what the sender durably accepted below `start`, every slot was told of in an earlier part, or it is
+    /// chosen: by the votes, and as the candidate knows, who did not ask for it, or as the sender says, so that
+    /// the candidate fetches it.
+    fn check_left_out(&mut self, replica: usize, promise: &paxos::message::Promise) -> Verdict {
+        let asked = self.asked.get(&promise.ballot).copied();
+        let asked = asked.unwrap_or_default();
+        let acceptor = &mut self.acceptors[replica];
+        if acceptor.told.0 != promise.ballot {
+            acceptor.told = (promise.ballot, BTreeSet::new());
+        }
+        let told = (promise.start.0..).map(Slot).take(promise.held.len());
+        acceptor.told.1.extend(told);
+        let sure = self.settled.min(promise.chosen.max(asked.prev())).next();
+        if promise.start <= sure {
+            return Ok(());
+        }
+        for slot in acceptor.durable.range(sure..promise.start) {
+            let slot = slot.0;
+            let chosen =
+                (*slot < asked || *slot <= promise.chosen) && self.chosen.contains_key(slot);
+            let known = acceptor.told.1.contains(slot) || chosen;
+            ensure(known, "R7", || {
+                format!(
+                    "replica {replica} promises {} from slot {} on and leaves out slot {slot}; it says that {} is \
+                     chosen",
+                    promise.ballot, promise.start, promise.chosen
+                )
+            })?;
+        }
+        Ok(())
     }
 
     fn owns(&mut self, replica: usize, life: u64, ballot: Ballot) -> Verdict {

@@ -40,7 +40,13 @@ impl World {
                         self.now_us,
                         format_args!("c{client} -> r{replica} {:x} {what:?}", request.id),
                     );
-                    self.asked.insert(request.id, Asked { what, floor });
+                    let sent_us = self.now_us;
+                    let asked = Asked {
+                        what,
+                        floor,
+                        sent_us,
+                    };
+                    self.asked.insert(request.id, asked);
                     let conn = self.conn(client, replica);
                     for at_us in self.network.client_arrivals(self.now_us) {
                         let request = request.clone();
@@ -174,7 +180,7 @@ impl World {
             ToClient::Broken(request) => model.on_broken(now, request),
             ToClient::Response(response) => {
                 if let Some(asked) = self.asked.get(&response.id) {
-                    self.history.on_answer(asked, &response.body)?;
+                    self.history.on_answer(response.id, asked, &response.body)?;
                 }
                 self.trace
                     .mix(&[92, client as u64, response.id, self.now_us]);

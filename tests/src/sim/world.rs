@@ -75,6 +75,10 @@ pub(crate) struct World {
     probed: bool,
     /// When the cluster must have recovered.
     judge_by: u64,
+    /// From when on there must be one leader, and always the same.
+    lead_by: u64,
+    /// Who leads since then, and when that was last seen.
+    leader: Option<(usize, u64)>,
     /// How far behind any replica was when the end was last put off for it.
     was_behind: u64,
     done: bool,
@@ -122,6 +126,8 @@ impl World {
             changes: Vec::new(),
             probed: false,
             judge_by: 0,
+            lead_by: u64::MAX,
+            leader: None,
             was_behind: u64::MAX,
             done: false,
             plan,
@@ -158,6 +164,7 @@ impl World {
             };
             self.now_us = at_us;
             self.step(event)?;
+            self.watch_leader()?;
         }
         ensure(self.done, "liveness", || {
             "nothing is left to happen".to_owned()

@@ -1,4 +1,4 @@
-//! The second phase: everything is healed, and then the cluster must recover in time.
+//! The second phase: everything is healed, and then the cluster must recover in time and stay well.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,7 @@ impl World {
             let target = &mut self.replicas[replica];
             target.disk.heal();
             target.stalled_until = 0;
+            target.fails_writing = false;
             if target.paused_until.take().is_some() {
                 self.run_soon(replica);
             }
@@ -40,6 +41,7 @@ impl World {
         }
         // Six election timeouts, each of up to 2E, after everything has restarted.
         self.judge_by = self.now_us + 12 * self.plan.election_us + 300 * MS;
+        self.lead_by = self.judge_by;
         self.agenda.add(self.now_us + JUDGE_EVERY_US, Event::Judge);
     }
 
@@ -124,7 +126,41 @@ impl World {
         Ok(())
     }
 
-    /// Whether there is one leader, as there must be in time, and from then on.
+    /// From the time by which there must be one leader, one leads at every moment to the end of the run, and it
+    /// is always the same. Where the lowest id is preferred, a leader may hand over to a lower id, which takes an
+    /// election at most.
+    pub(super) fn watch_leader(&mut self) -> Verdict {
+        if self.now_us < self.lead_by {
+            return Ok(());
+        }
+        let leaders: Vec<usize> = (0..self.replicas.len())
+            .filter(|r| self.leads(*r))
+            .collect();
+        let hands_over = self.plan.prefer_lowest;
+        if let [leader] = leaders[..] {
+            let before = self.leader.replace((leader, self.now_us));
+            return ensure(
+                before.is_none_or(|(before, _)| leader == before || hands_over && leader < before),
+                "one leader",
+                || {
+                    format!(
+                        "replica {leader} leads after {before:?}, although nothing is amiss: {}",
+                        self.describe()
+                    )
+                },
+            );
+        }
+        let since = self.leader.map_or(self.lead_by, |(_, at_us)| at_us);
+        let electing = hands_over && self.now_us - since <= 2 * self.plan.election_us;
+        ensure(electing, "one leader", || {
+            format!(
+                "{leaders:?} lead since {since} us, although nothing is amiss: {}",
+                self.describe()
+            )
+        })
+    }
+
+    /// Whether there is one leader, as there must be in time.
     fn has_a_leader(&self, is_late: bool) -> Result<bool, Violation> {
         let leaders: Vec<usize> = (0..self.replicas.len())
             .filter(|r| self.leads(*r))

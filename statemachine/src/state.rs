@@ -78,11 +78,7 @@ impl State {
 
     /// When a session ends, unless it gives a sign of life.
     pub(crate) fn session_deadline(&self, session: &Session) -> ClusterTime {
-        match session.presence {
-            Presence::Here => self.gifts.lift(session.deadline, session.ttl_ms),
-            // It has ended.
-            Presence::Expired | Presence::Closed => session.deadline,
-        }
+        lifted(&self.gifts, session)
     }
 
     /// When the lease of a grant ends, unless it is renewed.
@@ -169,6 +165,15 @@ impl State {
     }
 }
 
+/// When a session ends, with what new leaders have given.
+fn lifted(gifts: &Gifts, session: &Session) -> ClusterTime {
+    match session.presence {
+        Presence::Here => gifts.lift(session.deadline, session.ttl_ms),
+        // It has ended.
+        Presence::Expired | Presence::Closed => session.deadline,
+    }
+}
+
 /// Sessions.
 impl State {
     /// Adds a session, which is new.
@@ -214,11 +219,22 @@ impl State {
         Some(result)
     }
 
-    /// Lifts the deadline of a session to `deadline`, if that is later.
-    pub(crate) fn extend_session(&mut self, id: SessionId, deadline: ClusterTime) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
+    /// Starts the time to live of a session that lives anew; the deadline to tell.
+    pub(crate) fn extend_life(&mut self, id: SessionId) -> ClusterTime {
+        let now = self.time;
+        self.extend_session(id, |session| now.after(session.ttl_ms))
+            .expect("the session lives")
+    }
+
+    /// Lifts the deadline of a session to `until`, if that is later. Returns the deadline to tell; nothing if there is
+    /// no such session.
+    fn extend_session(
+        &mut self,
+        id: SessionId,
+        until: impl FnOnce(&Session) -> ClusterTime,
+    ) -> Option<ClusterTime> {
+        let session = self.sessions.get_mut(&id)?;
+        let deadline = until(session);
         if session.deadline < deadline {
             self.dues.remove(&session_due(id, session.deadline));
             self.dues.insert(session_due(id, deadline));
@@ -228,6 +244,7 @@ impl State {
             session.part = session.hash(id);
             self.sum.add(session.part);
         }
+        Some(lifted(&self.gifts, session))
     }
 
     /// Ends a session now; what it has is cleared away in its turn.
@@ -308,16 +325,31 @@ impl State {
         waiter
     }
 
+    /// Counts the lease of a held lock from now, if it ends later so; its deadline.
+    pub(crate) fn extend_lease(&mut self, name: &Name) -> ClusterTime {
+        let now = self.time;
+        self.set_lease(name, |gifts, holder| {
+            let lifted = gifts.lift(holder.deadline, holder.lease_ms);
+            lifted.max(now.after(holder.lease_ms))
+        })
+    }
+
     /// Moves the end of a held lock's lease.
-    pub(crate) fn set_lease(&mut self, name: &Name, deadline: ClusterTime) {
+    fn set_lease(
+        &mut self,
+        name: &Name,
+        until: impl FnOnce(&Gifts, &Holder) -> ClusterTime,
+    ) -> ClusterTime {
         let lock = self.locks.get_mut(name).expect("the lock is held");
         let holder = lock.holder.as_mut().expect("the lock is held");
         self.dues.remove(&lease_due(name, holder));
-        holder.deadline = deadline;
+        holder.deadline = until(&self.gifts, holder);
+        let deadline = holder.deadline;
         self.dues.insert(lease_due(name, holder));
         self.sum.remove(lock.part);
         lock.part = lock.hash(name);
         self.sum.add(lock.part);
+        deadline
     }
 
     /// Adds to the section of a held lock; its bytes pending.
@@ -391,14 +423,14 @@ impl State {
         match &due.what {
             Ending::Session(id) => {
                 let deadline = self.session_deadline(&self.sessions[id]);
-                self.extend_session(*id, deadline);
+                self.extend_session(*id, |_| deadline);
                 due.at < deadline
             }
             Ending::Lease(_, lock) => {
                 let holder = self.locks[lock].holder.as_ref();
                 let deadline = self.lease_deadline(holder.expect("it has a lease"));
                 if due.at < deadline {
-                    self.set_lease(lock, deadline);
+                    self.set_lease(lock, |_, _| deadline);
                 }
                 due.at < deadline
             }

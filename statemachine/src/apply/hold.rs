@@ -23,10 +23,11 @@ pub(crate) fn renew(
     token: Token,
 ) -> Result<Outcome, Refusal> {
     let deadline = renew_lease(state, step, caller.session, lock, token)?;
+    let deadline = state.told(caller.session, deadline);
     Ok(Outcome::Renewed { deadline })
 }
 
-/// Starts a lease anew; the deadline to tell.
+/// Starts a lease anew; its deadline.
 pub(crate) fn renew_lease(
     state: &mut State,
     step: &mut Step,
@@ -35,25 +36,13 @@ pub(crate) fn renew_lease(
     token: Token,
 ) -> Result<ClusterTime, Refusal> {
     let (name, _) = held(state, session, lock, token)?;
-    let deadline = extend_lease(state, &name);
+    let deadline = state.extend_lease(&name);
     step.event(Event::Renewed {
         lock: lock.to_owned(),
         token,
         deadline,
     });
-    Ok(state.told(session, deadline))
-}
-
-/// Counts the lease of a held lock from now.
-pub(crate) fn extend_lease(state: &mut State, lock: &Name) -> ClusterTime {
-    let holder = state.locks()[lock]
-        .holder
-        .as_ref()
-        .expect("the lock is held");
-    let lease = state.time.after(holder.lease_ms);
-    let deadline = state.lease_deadline(holder).max(lease);
-    state.set_lease(lock, deadline);
-    deadline
+    Ok(deadline)
 }
 
 /// Discards the section and frees the lock.

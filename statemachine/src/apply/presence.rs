@@ -102,12 +102,14 @@ fn keep_one(state: &mut State, step: &mut Step, beat: &Beat) -> BeatAnswer {
             result: Err(SessionExpired),
         };
     }
-    sign_of_life(state, id);
-    let deadline = state.session_deadline(&state.sessions()[&id]);
-    let renewed = beat.tokens.iter().map(|(lock, token)| LockBeat {
-        lock: lock.clone(),
-        token: *token,
-        deadline: hold::renew_lease(state, step, id, lock, *token).ok(),
+    let deadline = state.extend_life(id);
+    let renewed = beat.tokens.iter().map(|(lock, token)| {
+        let renewed = hold::renew_lease(state, step, id, lock, *token);
+        LockBeat {
+            lock: lock.clone(),
+            token: *token,
+            deadline: renewed.ok().map(|lease| lease.min(deadline)),
+        }
     });
     let locks = renewed.collect();
     BeatAnswer {
@@ -119,8 +121,7 @@ fn keep_one(state: &mut State, step: &mut Step, beat: &Beat) -> BeatAnswer {
 /// Starts the time to live of a session anew, if it still lives.
 pub(crate) fn sign_of_life(state: &mut State, id: SessionId) {
     if state.lives(id) {
-        let ttl_ms = state.sessions()[&id].ttl_ms;
-        state.extend_session(id, state.time.after(ttl_ms));
+        state.extend_life(id);
     }
 }
 

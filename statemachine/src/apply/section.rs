@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::apply::Step;
 use crate::apply::expiry;
-use crate::apply::hold::{extend_lease, held};
+use crate::apply::hold::held;
 use crate::apply::numbered::Caller;
 use crate::apply::presence::check_room;
 use crate::budget::{ANSWER_BYTES, PENDING_BYTES};
@@ -39,7 +39,7 @@ pub(crate) fn append(
         bytes,
     });
     let pending_bytes = state.append(&name, Pending { file, data });
-    let deadline = extend_lease(state, &name);
+    let deadline = state.extend_lease(&name);
     Ok(Outcome::Appended {
         pending_bytes,
         deadline: state.told(caller.session, deadline),

@@ -426,17 +426,18 @@ impl Engine {
             let reason = "leadership was lost while the acquire waited; ask again".to_owned();
             out.reply(origin, ResponseBody::Unknown { reason });
         }
-        let gathered = self.gather.take_all();
+        let gathered = self
+            .requests
+            .origins(Carried::Beats(self.gather.take_all()));
         let reads = self.reads.take_batch().into_iter().map(|read| read.origin);
         let room = self.room.take_all();
-        let batch = self.batch.take_all().into_iter();
-        let proposed = batch.filter_map(|proposal| self.requests.take_rejected(proposal.id));
-        let origins: Vec<Origin> = proposed
-            .flat_map(|carried| carried.origins())
-            .chain(gathered)
-            .chain(reads)
-            .chain(room)
-            .collect();
+        let mut origins = Vec::new();
+        for proposal in self.batch.take_all() {
+            if let Some(carried) = self.requests.take_rejected(proposal.id) {
+                origins.extend(self.requests.origins(carried));
+            }
+        }
+        origins.extend(gathered.into_iter().chain(reads).chain(room));
         for origin in origins {
             self.finish_request(origin, self.not_leader(), out);
         }

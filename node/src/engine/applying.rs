@@ -31,7 +31,7 @@ impl Engine {
             let Some(carried) = self.requests.take_rejected(id) else {
                 continue;
             };
-            for origin in carried.origins() {
+            for origin in self.requests.origins(carried) {
                 self.finish_request(origin, self.refusal(&reject), out);
             }
         }
@@ -166,7 +166,7 @@ impl Engine {
                 self.finish_request(origin, ResponseBody::Health { commit_us }, out);
             }
             Some(Unanswered { carried, .. }) => {
-                for origin in carried.origins() {
+                for origin in self.requests.origins(carried) {
                     let reason = "the command has no answer".to_owned();
                     self.finish_request(origin, ResponseBody::Bad { reason }, out);
                 }

@@ -4,6 +4,7 @@
 //! single attempt and is applied: whoever keeps alive alone never waits. Else all that arrive until
 //! the interval is over go together, in as few entries as their bounded size allows.
 
+use bytes::Bytes;
 use paxos::MonoTime;
 use statemachine::{Beat, Command};
 
@@ -20,8 +21,29 @@ const BYTES_MAX: usize = 1 << 20;
 struct Waiting {
     origin: Origin,
     beats: Vec<Beat>,
-    /// The request's length.
-    bytes: usize,
+    /// As it came.
+    bytes: Bytes,
+}
+
+/// An attempt's share of an entry.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) origin: Origin,
+    /// The number of its beats.
+    pub(super) beats: usize,
+    /// As the attempt sent them.
+    pub(super) bytes: Bytes,
+}
+
+impl Waiting {
+    fn split(self) -> (Part, Vec<Beat>) {
+        let part = Part {
+            origin: self.origin,
+            beats: self.beats.len(),
+            bytes: self.bytes,
+        };
+        (part, self.beats)
+    }
 }
 
 /// What is gathered so far.
@@ -48,8 +70,8 @@ impl Gather {
         }
     }
 
-    /// Adds one attempt, of at most [`BEATS_MAX`] beats, that came in so many bytes.
-    pub(super) fn add(&mut self, origin: Origin, beats: Vec<Beat>, bytes: usize) {
+    /// Adds one attempt, of at most [`BEATS_MAX`] beats, that came as these bytes.
+    pub(super) fn add(&mut self, origin: Origin, beats: Vec<Beat>, bytes: Bytes) {
         self.waiting.push(Waiting {
             origin,
             beats,
@@ -68,9 +90,8 @@ impl Gather {
         }
     }
 
-    /// All that waits, if it is due: the commands, and for each the attempts with the number of
-    /// their beats.
-    pub(super) fn take(&mut self, now: MonoTime) -> Vec<(Command, Vec<(Origin, usize)>)> {
+    /// All that waits, if it is due: the commands, and for each the attempts in it.
+    pub(super) fn take(&mut self, now: MonoTime) -> Vec<(Command, Vec<Part>)> {
         if self.due().is_none_or(|due| due > now) {
             return Vec::new();
         }
@@ -80,15 +101,16 @@ impl Gather {
         let mut entries = Vec::new();
         let mut waiting = std::mem::take(&mut self.waiting).into_iter().peekable();
         while let Some(first) = waiting.next() {
-            let mut bytes = first.bytes;
-            let mut parts = vec![(first.origin, first.beats.len())];
-            let mut beats = first.beats;
+            let mut bytes = first.bytes.len();
+            let (part, mut beats) = first.split();
+            let mut parts = vec![part];
             while let Some(next) = waiting.next_if(|next| {
-                beats.len() + next.beats.len() <= BEATS_MAX && bytes + next.bytes <= BYTES_MAX
+                beats.len() + next.beats.len() <= BEATS_MAX && bytes + next.bytes.len() <= BYTES_MAX
             }) {
-                bytes += next.bytes;
-                parts.push((next.origin, next.beats.len()));
-                beats.extend(next.beats);
+                bytes += next.bytes.len();
+                let (part, more) = next.split();
+                parts.push(part);
+                beats.extend(more);
             }
             entries.push((Command::KeepAlive { beats }, parts));
         }
@@ -101,9 +123,9 @@ impl Gather {
     }
 
     /// Everything that waits, given back: this replica leads no more.
-    pub(super) fn take_all(&mut self) -> Vec<Origin> {
+    pub(super) fn take_all(&mut self) -> Vec<Part> {
         self.busy = false;
         let taken = self.waiting.drain(..);
-        taken.map(|waiting| waiting.origin).collect()
+        taken.map(|waiting| waiting.split().0).collect()
     }
 }

@@ -126,7 +126,9 @@ impl Engine {
                 return Some(ResponseBody::Bad { reason });
             }
             Command::KeepAlive { beats } => {
-                self.gather.add(origin, beats, bytes.len());
+                if !self.requests.join_beats(&bytes, origin) {
+                    self.gather.add(origin, beats, bytes);
+                }
                 return None;
             }
             Command::Open { nonce, .. } => Key::Nonce(nonce),
@@ -217,7 +219,7 @@ impl Engine {
                 continue;
             };
             let retry_ms = self.pacing.come_back(proposal.payload.len(), now);
-            for origin in carried.origins() {
+            for origin in self.requests.origins(carried) {
                 self.finish_request(origin, unavailable(OVERLOADED, retry_ms), out);
             }
         }

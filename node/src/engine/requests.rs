@@ -10,7 +10,8 @@
 //! sending the client counts how long it may believe in its lock. An attempt that has no entry of its
 //! own is answered without a stamp, so that nobody counts from a sending that came later than the entry:
 //!
-//! - A retry of a command that is in flight here, byte for byte the same, joins its entry. Under overload
+//! - A retry of a command that is in flight here, byte for byte the same, joins its entry; so does a retry of
+//!   keep-alives from when they are gathered, if it comes by the same connection. Under overload
 //!   retries would otherwise grow faster than they drain. The attempt whose entry it is is answered first.
 //! - An acquire that waits now is attached to its place in the queue.
 //!
@@ -24,6 +25,7 @@ use net::ResponseBody;
 use paxos::{Ballot, MonoTime, Slot};
 use statemachine::{BeatAnswer, Outcome, Refusal, Reply, ReplyTo, Seq, SessionId, Token};
 
+use super::gather::Part;
 use super::homes::Homes;
 use super::io::{ConnId, Origin, Output};
 
@@ -58,26 +60,12 @@ pub(super) enum Carried {
         /// Later attempts with the same bytes.
         joined: Vec<Origin>,
     },
-    /// Gathered keep-alives: attempts in order, each with the number of its beats.
-    Beats(Vec<(Origin, usize)>),
+    /// Gathered keep-alives: attempts in order.
+    Beats(Vec<Part>),
     /// A commit that somebody wants measured.
     Health { origin: Origin, since: MonoTime },
     /// Nobody: the leader's own.
     Own,
-}
-
-impl Carried {
-    /// The attempts to answer.
-    pub(super) fn origins(self) -> Vec<Origin> {
-        match self {
-            Carried::Command { origin, joined, .. } => {
-                std::iter::once(origin).chain(joined).collect()
-            }
-            Carried::Health { origin, .. } => vec![origin],
-            Carried::Beats(parts) => parts.into_iter().map(|(origin, _)| origin).collect(),
-            Carried::Own => Vec::new(),
-        }
-    }
 }
 
 /// An entry of ours in the log, not applied yet.
@@ -135,6 +123,8 @@ pub(super) struct Requests {
     slots: BTreeMap<u64, Slot>,
     /// The newest id of each command in `proposed` and `placed`.
     flying: BTreeMap<Key, u64>,
+    /// Keep-alives gathered or in flight, by connection and bytes, and the newest attempt that joined them.
+    beating: BTreeMap<(ConnId, Bytes), Option<Origin>>,
     waiting: BTreeMap<(SessionId, Seq), Vec<Waiter>>,
     /// Connections with open requests or waits; the sum of their `open` is `open`.
     connections: BTreeMap<ConnId, Connection>,
@@ -181,6 +171,14 @@ impl Requests {
             return;
         };
         self.open -= connection.open;
+        let beating = self.beating.range((conn, Bytes::new())..);
+        let beating: Vec<_> = beating
+            .map(|(key, _)| key.clone())
+            .take_while(|key| key.0 == conn)
+            .collect();
+        for key in beating {
+            self.beating.remove(&key);
+        }
         for key in connection.waits {
             if let Some(waiters) = self.waiting.get_mut(&key) {
                 waiters.retain(|waiter| waiter.origin.conn != conn);
@@ -233,6 +231,41 @@ impl Requests {
         true
     }
 
+    /// Joins an attempt to the same keep-alives of its connection, if these are gathered or in flight. If not it is
+    /// to be gathered, and later ones join it.
+    pub(super) fn join_beats(&mut self, bytes: &Bytes, origin: Origin) -> bool {
+        let key = (origin.conn, bytes.clone());
+        let Some(joined) = self.beating.get_mut(&key) else {
+            self.beating.insert(key, None);
+            return false;
+        };
+        if let Some(replaced) = joined.replace(origin) {
+            self.close(replaced);
+        }
+        true
+    }
+
+    /// Keep-alives are in flight no more. Returns the attempt that joined them.
+    fn beats_landed(&mut self, part: &Part) -> Option<Origin> {
+        let key = (part.origin.conn, part.bytes.clone());
+        self.beating.remove(&key)?
+    }
+
+    /// The attempts to answer.
+    pub(super) fn origins(&mut self, carried: Carried) -> Vec<Origin> {
+        match carried {
+            Carried::Command { origin, joined, .. } => {
+                std::iter::once(origin).chain(joined).collect()
+            }
+            Carried::Health { origin, .. } => vec![origin],
+            Carried::Beats(parts) => parts
+                .iter()
+                .flat_map(|part| std::iter::once(part.origin).chain(self.beats_landed(part)))
+                .collect(),
+            Carried::Own => Vec::new(),
+        }
+    }
+
     /// A command is in flight no more.
     fn landed(&mut self, id: u64, carried: &Carried) {
         if let Carried::Command { key, .. } = carried
@@ -275,7 +308,7 @@ impl Requests {
         for Placed { id, carried, .. } in placed {
             self.slots.remove(&id);
             self.landed(id, &carried);
-            origins.extend(carried.origins());
+            origins.extend(self.origins(carried));
         }
         origins
     }
@@ -515,19 +548,35 @@ impl Requests {
             Outcome::Alive { beats } => beats.into_iter(),
             refusal => {
                 let bytes = Bytes::from(refusal.encode());
-                for (origin, _) in parts {
-                    self.send(origin, slot, stamp_ms, bytes.clone(), out);
+                for part in parts {
+                    self.send_to_part(&part, slot, stamp_ms, &bytes, out);
                 }
                 return;
             }
         };
-        for (origin, count) in parts {
-            let share: Vec<BeatAnswer> = beats.by_ref().take(count).collect();
+        for part in parts {
+            let share: Vec<BeatAnswer> = beats.by_ref().take(part.beats).collect();
             for beat in share.iter().filter(|beat| beat.result.is_ok()) {
-                self.note_home(beat.session, origin.conn);
+                self.note_home(beat.session, part.origin.conn);
             }
             let bytes = Bytes::from(Outcome::Alive { beats: share }.encode());
-            self.send(origin, slot, stamp_ms, bytes, out);
+            self.send_to_part(&part, slot, stamp_ms, &bytes, out);
+        }
+    }
+
+    fn send_to_part(
+        &mut self,
+        part: &Part,
+        slot: Slot,
+        stamp_ms: Option<u64>,
+        bytes: &Bytes,
+        out: &mut Output,
+    ) {
+        let joined = self.beats_landed(part);
+        self.send(part.origin, slot, stamp_ms, bytes.clone(), out);
+        if let Some(later) = joined {
+            // As with a command: sent after the entry was made.
+            self.send(later, slot, None, bytes.clone(), out);
         }
     }
 

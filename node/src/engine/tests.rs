@@ -398,7 +398,7 @@ fn losing_leadership_answers_everybody() {
 #[test]
 fn keep_alives_are_gathered() {
     let mut sole = Sole::new(options());
-    let (a, b) = (sole.open(1), sole.open(2));
+    let (a, b, c) = (sole.open(1), sole.open(2), sole.open(1));
     for _ in 0..3 {
         sole.after_ms(1);
         sole.command(1, &keep_alive(a));
@@ -409,7 +409,7 @@ fn keep_alives_are_gathered() {
     sole.command(1, &keep_alive(a));
     sole.finish();
     let ids = [
-        sole.command(1, &keep_alive(a)),
+        sole.command(1, &keep_alive(c)),
         sole.command(2, &keep_alive(b)),
     ];
     sole.sync();
@@ -429,7 +429,7 @@ fn keep_alives_are_gathered() {
             other => panic!("not one share: {other:?}"),
         })
         .collect();
-    assert_eq!(shares, [(ids[0], a), (ids[1], b)]);
+    assert_eq!(shares, [(ids[0], c), (ids[1], b)]);
     assert_eq!(sole.entries, before + 2);
 
     sole.command(1, &keep_alive(a));
@@ -1037,6 +1037,44 @@ fn all_keep_alives_of_an_interval_go_together() {
     sole.sync();
     assert_eq!(sole.entries, before + 4);
     assert_eq!(sole.outcomes().len(), asked);
+}
+
+/// Under overload a client asks again before it is answered: that must not make a further entry.
+#[test]
+fn keep_alives_that_are_repeated_join_the_first() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    let other = sole.command(2, &keep_alive(session));
+    sole.sync();
+    sole.outcomes();
+    let before = sole.entries;
+    let first = sole.command(1, &keep_alive(session));
+    let gathered = sole.command(1, &keep_alive(session));
+    let elsewhere = sole.command(2, &keep_alive(session));
+    sole.after_ms(100);
+    sole.finish();
+    let newest = sole.command(1, &keep_alive(session));
+    sole.sync();
+    let stamped = sole.outcomes().into_iter();
+    let stamped: Vec<_> = stamped
+        .map(|(id, stamp, _)| (id, stamp.is_some()))
+        .collect();
+    assert_eq!(
+        stamped,
+        [(first, true), (newest, false), (elsewhere, true)],
+        "{gathered} is replaced by the newest, and {other} is over"
+    );
+    assert_eq!(sole.entries, before + 1);
+
+    // Once it is answered the next one is new; at the end of a leadership all that are open are answered.
+    let first = sole.command(1, &keep_alive(session));
+    let second = sole.command(1, &keep_alive(session));
+    sole.give(Input::Admin(Admin::StepDown));
+    let refused: Vec<u64> = sole.answers().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(refused, [first, second]);
+    for conn in [1, 2] {
+        assert_eq!(sole.engine.requests.open(ConnId(conn)), (0, 0));
+    }
 }
 
 /// A lock with a long queue leaves room for everybody's other requests.

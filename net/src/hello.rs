@@ -110,6 +110,15 @@ impl Hello {
         }
     }
 
+    /// Tells a client that it called the peer port of `node`, and nothing else.
+    pub fn of_peer_port(node: u16) -> Hello {
+        let said = PeerHello {
+            node,
+            ..PeerHello::default()
+        };
+        Hello::new(0, HelloRole::Peer(said))
+    }
+
     /// The frame body.
     pub fn encode(&self) -> Bytes {
         let Hello {

@@ -52,6 +52,7 @@ pub fn command() -> Command {
     Command::new("node")
         .about("A replica of the Holdfast lock service, a local cluster, and a demonstration")
         .version(env!("CARGO_PKG_VERSION"))
+        .max_term_width(80)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve_command())
@@ -200,6 +201,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        let mut command = command();
+        command.build();
+        for command in command.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            let widest = help.lines().map(|line| line.chars().count()).max();
+            assert!(widest.is_some_and(|widest| widest <= 80), "{help}");
+        }
     }
 
     #[track_caller]

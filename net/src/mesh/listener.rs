@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::connection::{ConnectError, accept};
-use crate::hello::{Hello, HelloRole, PeerHello};
+use crate::hello::{Hello, HelloRole};
 use crate::mesh::links::Links;
 use crate::mesh::{Greeting, MeshOptions};
 
@@ -114,7 +114,7 @@ async fn greet(stream: TcpStream, options: &MeshOptions, greeting: &Greeting) ->
     let answer = |hello: &Hello| {
         if let HelloRole::Client { .. } = hello.role {
             // So that it can say which port it was given.
-            return Ok(only_a_peer_port(options));
+            return Ok(Hello::of_peer_port(options.me));
         }
         let peer = known(hello, options)?;
         caller = Some(peer);
@@ -143,15 +143,6 @@ fn known(hello: &Hello, options: &MeshOptions) -> Result<u16, String> {
             Err("this is the port for replicas".into())
         }
     }
-}
-
-/// Tells a client where it is, and nothing else.
-fn only_a_peer_port(options: &MeshOptions) -> Hello {
-    let said = PeerHello {
-        node: options.me,
-        ..PeerHello::default()
-    };
-    Hello::new(0, HelloRole::Peer(said))
 }
 
 async fn refuse(from: &str, (peer, error): Refused, links: &Links, complaints: &Mutex<Complaints>) {

@@ -292,7 +292,9 @@ async fn answer(stream: TcpStream, speaker: Rc<RefCell<Speaker>>, heard: mpsc::S
     };
     let greeting = |theirs: &Hello| match theirs.role {
         HelloRole::Peer(_) => Ok(speaker.borrow().greeting(bytes::Bytes::new())),
-        _ => Err("a client called the peer port".to_owned()),
+        // So that it can say which port it was given.
+        HelloRole::Client { .. } => Ok(Hello::of_peer_port(speaker.borrow().node)),
+        HelloRole::Server { .. } => Err("this is the port for replicas".to_owned()),
     };
     if let Ok(greeted) = connection::accept(stream, &options, greeting).await {
         if let Some(said) = announcement_of(&greeted.hello) {

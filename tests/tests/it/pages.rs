@@ -1,7 +1,7 @@
 //! What a replica shows over HTTP, and what it says of its settings.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -312,18 +312,23 @@ fn settings_say_where_they_come_from() {
     }
 }
 
-/// A name in `--peers` that nobody knows is told by the log, once, and by `/readyz` for as long as it lasts.
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+/// A name in `--peers` that nobody knows is told by the log, once, and by `/readyz` for as long as it lasts. Meanwhile the
+/// ports say what they are.
 #[test]
 fn a_peer_without_an_address_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let http = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let at = http.local_addr().expect("its address");
-    drop(http);
+    let (at, peer) = (free_address(), free_address());
     let mut child = command("node")
         .args(["serve", "--id", "1"])
         .args(["--peers", "1=127.0.0.1:7,2=no.such.host.invalid:7410"])
         .args(["--listen-client", "127.0.0.1:0"])
-        .args(["--listen-peer", "127.0.0.1:0"])
+        .args(["--listen-peer", &peer.to_string()])
         .args(["--listen-http", &at.to_string(), "--data"])
         .arg(folder.path())
         .stdin(Stdio::null())
@@ -337,11 +342,16 @@ fn a_peer_without_an_address_is_told() {
     let found = told.find(|line| line.contains(wanted) && line.contains("WARN"));
     let reminded = told.find(|line| line.contains(wanted));
     let ready = http::get(at, "/readyz");
+    let mut status = command("holdfast");
+    let status = status.args(["status", "--endpoints", &peer.to_string()]);
+    let status = status.output().expect("it runs");
     child.kill().expect("SIGKILL");
     child.wait().expect("its end");
     assert!(found.is_some() && reminded.is_some());
     let (code, why) = ready.expect("a page");
     assert!(code == 503 && why.contains(wanted), "{code} {why}");
+    let told = String::from_utf8_lossy(&status.stderr);
+    assert!(told.contains("this is a replica's peer port"), "{told}");
 }
 
 /// A list by id that leaves replicas out: these are not asked, and not called silent.

@@ -19,6 +19,7 @@ pub(crate) const DEV_ENDPOINTS: &str = "127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:
     name = "holdfast",
     version,
     about = "Locks and the files they guard, held by a cluster of replicas",
+    max_term_width = 80,
     after_help = "Exit codes: 0 done, 1 refused, 2 usage, 3 no such thing or not held, 4 no answer in time (perhaps done), \
                   5 unavailable (not done), 6 denied. `lock` has its own: see `holdfast lock --help`."
 )]
@@ -27,6 +28,17 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+impl Cli {
+    /// Whether `lock` was given `--` and nothing behind it, as by a script whose `"$@"` is empty. Without `--` no command is
+    /// wanted.
+    pub(crate) fn lacks_command(&self, arguments: &[OsString]) -> bool {
+        let Verb::Lock(lock) = &self.verb else {
+            return false;
+        };
+        lock.command.is_empty() && arguments.iter().any(|word| word == "--")
+    }
 }
 
 /// Under this heading the help of a verb keeps these flags apart from its own.
@@ -303,6 +315,20 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        use clap::CommandFactory;
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            let widest = help.lines().map(|line| line.chars().count()).max();
+            assert!(widest.is_some_and(|widest| widest <= 80), "{help}");
+            command.get_subcommands_mut().for_each(check);
+        }
+        let mut command = Cli::command();
+        command.build();
+        check(&mut command);
     }
 
     #[test]

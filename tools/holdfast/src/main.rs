@@ -37,6 +37,13 @@ fn main() -> ExitCode {
         return code;
     }
     match Cli::try_parse() {
+        Ok(cli) if cli.lacks_command(&arguments) => {
+            let failure = Failure::usage(
+                "there is no command after `--`; without `--` the lock is held until a signal",
+            );
+            Output::new(cli.global.output).failure(&failure);
+            exit::code(failure.end().of_lock(exit::LOCK_BUSY))
+        }
         Ok(cli) => exit::code(run(cli)),
         Err(error) => not_parsed(error, &Glance::at(&arguments)),
     }

@@ -24,6 +24,9 @@ pub(crate) trait Row: Serialize {
     /// What stands above the columns.
     const HEADINGS: &'static [&'static str];
 
+    /// Headings of columns that a screen too narrow for all goes without, the first ones first.
+    const SPARE: &'static [&'static str] = &[];
+
     /// One cell for each heading.
     fn cells(&self) -> Vec<String>;
 }
@@ -62,13 +65,7 @@ impl Output {
         if self.is_json() {
             return rows.iter().try_for_each(|row| self.object(row));
         }
-        // Only a screen has a width; what reads a pipe wants a row a line.
-        let width = match standard_output().is_terminal() {
-            true => tcgetwinsize(standard_output()).map(|size| size.ws_col).ok(),
-            false => None,
-        };
-        let width = width.filter(|&width| width > 0);
-        write_out(format!("{}\n", table(rows, width)).as_bytes())
+        write_out(format!("{}\n", table(rows, screen_width())).as_bytes())
     }
 
     /// Shows one result: `text` to people, `body` to programs.
@@ -211,23 +208,51 @@ fn json_line<T: Serialize>(body: T) -> Result<String, Failure> {
     Ok(line)
 }
 
-/// Rows under headings, folded within their cells where a screen is narrower.
-fn table<R: Row>(rows: &[R], width: Option<u16>) -> String {
+/// Columns of the screen. Only a screen has a width; what reads a pipe wants a row a line.
+pub(crate) fn screen_width() -> Option<u16> {
+    let width = match standard_output().is_terminal() {
+        true => tcgetwinsize(standard_output()).map(|size| size.ws_col).ok(),
+        false => None,
+    };
+    width.filter(|&width| width > 0)
+}
+
+/// Blanks between two columns.
+const GAP: u16 = 2;
+
+/// Rows under headings. On a narrower screen spare columns are left out, and what is still too wide is folded within its
+/// cells.
+pub(crate) fn table<R: Row>(rows: &[R], width: Option<u16>) -> String {
+    // Names come from clients: none may forge a row or speak to the terminal.
+    let printable = |cell: String| Printable(&cell).to_string();
+    let cells = |row: &R| -> Vec<String> { row.cells().into_iter().map(printable).collect() };
+    let headings: Vec<String> = R::HEADINGS.iter().map(|&it| it.to_owned()).collect();
+    let mut lines: Vec<Vec<String>> = std::iter::once(headings)
+        .chain(rows.iter().map(cells))
+        .collect();
+    let mut spare = R::SPARE.iter();
+    while width.is_some_and(|width| columns(&lines) > usize::from(width))
+        && let Some(name) = spare.next()
+    {
+        let at = lines[0].iter().position(|heading| heading == name);
+        if let Some(at) = at {
+            lines.iter_mut().for_each(|line| drop(line.remove(at)));
+        }
+    }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(R::HEADINGS);
+    table.load_preset(presets::NOTHING);
     match width {
         Some(width) => table
             .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width),
+            // The blanks behind the last column are not printed.
+            .set_width(width.saturating_add(GAP)),
         None => table.set_content_arrangement(ContentArrangement::Disabled),
     };
-    for row in rows {
-        // Names come from clients: none may forge a row or speak to the terminal.
-        let cells = row.cells().into_iter();
-        table.add_row(cells.map(|cell| Printable(&cell).to_string()));
-    }
+    let mut lines = lines.into_iter();
+    table.set_header(lines.next().unwrap_or_default());
+    table.add_rows(lines);
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP));
     }
     // Lines are padded to equal length; nobody wants that when they copy a line.
     table
@@ -235,6 +260,17 @@ fn table<R: Row>(rows: &[R], width: Option<u16>) -> String {
         .map(|line| line.trim_end().to_owned())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// Columns of a screen that these lines of cells take.
+fn columns(lines: &[Vec<String>]) -> usize {
+    let count = lines.iter().map(Vec::len).max().unwrap_or_default();
+    let widest = |at: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(at));
+        cells.map(|cell| cell.chars().count()).max()
+    };
+    let cells: usize = (0..count).filter_map(widest).sum();
+    cells + count.saturating_sub(1) * usize::from(GAP)
 }
 
 /// Writes bytes as they are, and flushes; a closed pipe ends the program quietly, as it would end `cat`.
@@ -300,6 +336,17 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().count() > 2, "{text}");
+    }
+
+    #[test]
+    fn a_table_as_wide_as_the_screen_is_not_folded() {
+        let rows = [Fruit {
+            name: "watermelon",
+            weight_g: 9000,
+        }];
+        let whole = "NAME        WEIGHT\nwatermelon  9000";
+        assert_eq!(table(&rows, Some(18)), whole);
+        assert!(table(&rows, Some(17)).lines().count() > 2);
     }
 
     #[test]

@@ -40,6 +40,7 @@ use self::writer::Writer;
 use crate::args::ShellArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output;
 use crate::signals::Signals;
 
 /// Commands that run beside the rest at a time.
@@ -288,7 +289,7 @@ impl Shell {
     async fn answer(&self, id: &Id, ending: &Ending, voice: Voice) {
         let line = match voice {
             Voice::Json => answer::line(id, ending),
-            Voice::Words => answer::words(id, ending),
+            Voice::Words => answer::words_with_tables(id, ending, output::screen_width()),
         };
         self.writer.line(line).await;
     }

@@ -9,8 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "lockbench",
     version,
+    max_term_width = 80,
     about = "Puts load on a Holdfast cluster, one that it starts itself or a running one, and says what it bore",
-    after_help = "Each run ends with one line. Exit codes: 0 done, 1 something failed, 2 usage, 3 two clients held one lock at a time."
+    after_help = "Each run ends with a table, or with one line of JSON (-o json). Exit codes: 0 done, 1 something failed, 2 usage, 3 two clients held one lock at a time."
 )]
 pub(crate) struct Cli {
     /// What to do over and over
@@ -61,7 +62,7 @@ pub(crate) struct Load {
     /// Kill this many followers first
     #[arg(long, default_value_t = 0, conflicts_with = "endpoints")]
     pub(crate) down: u16,
-    /// Use these replicas instead: `host:port,…` or `1=host:port,…`
+    /// Use these replicas instead: `host:port,…` or `1=host:port,…`; not for failover
     #[arg(long, value_name = "LIST")]
     pub(crate) endpoints: Option<String>,
     /// One lock for all clients, or one for each
@@ -142,6 +143,10 @@ impl Load {
                 self.down, self.replicas
             ));
         }
+        if let Some(list) = &self.endpoints {
+            let parsed = list.parse::<client::Endpoints>();
+            parsed.map_err(|error| format!("--endpoints: {error}"))?;
+        }
         Ok(())
     }
 }
@@ -176,6 +181,18 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        use clap::CommandFactory;
+        let mut command = Cli::command();
+        command.build();
+        for command in command.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            let widest = help.lines().map(|line| line.chars().count()).max();
+            assert!(widest.is_some_and(|widest| widest <= 80), "{help}");
+        }
     }
 
     #[test]

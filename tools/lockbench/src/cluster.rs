@@ -21,6 +21,8 @@ pub(crate) struct Cluster {
     folder: TempDir,
     /// `1=host:port,…` of the peers.
     peers: String,
+    /// Clients that each takes at once, if not as many as by itself.
+    max_clients: Option<u64>,
     replicas: Vec<Replica>,
 }
 
@@ -32,12 +34,17 @@ struct Replica {
 }
 
 impl Cluster {
-    /// Starts replicas 1 to `count` of `program`, data under `parent`.
+    /// Starts replicas 1 to `count` of `program`, data under `parent`, each for `max_clients` if that is given.
     ///
     /// # Errors
     ///
     /// Fails if one cannot be started or is not ready in time; what it said is in the message.
-    pub(crate) fn start(program: &Path, count: u16, parent: &Path) -> io::Result<Cluster> {
+    pub(crate) fn start(
+        program: &Path,
+        count: u16,
+        parent: &Path,
+        max_clients: Option<u64>,
+    ) -> io::Result<Cluster> {
         let folder = tempfile::Builder::new()
             .prefix("lockbench-")
             .tempdir_in(parent)?;
@@ -47,6 +54,7 @@ impl Cluster {
             program: program.to_owned(),
             folder,
             peers: listed(peers),
+            max_clients,
             replicas: (1..=count)
                 .zip(clients)
                 .map(|(id, client)| Replica {
@@ -121,6 +129,8 @@ impl Cluster {
     fn spawn(&mut self, id: u16) -> io::Result<Ready> {
         let replica = &mut self.replicas[usize::from(id) - 1];
         let log = self.folder.path().join(format!("{id}.log"));
+        let limit = self.max_clients.map(|count| count.to_string());
+        let limit = limit.iter().flat_map(|count| ["--max-clients", count]);
         let mut process = Command::new(&self.program)
             .args(["serve", "--id", &id.to_string(), "--peers", &self.peers])
             .args([
@@ -129,6 +139,7 @@ impl Cluster {
                 "--listen-http",
                 "127.0.0.1:0",
             ])
+            .args(limit)
             .arg("--data")
             .arg(self.folder.path().join(id.to_string()))
             .stdin(Stdio::null())
@@ -177,11 +188,16 @@ impl Ready {
     fn wait(self) -> io::Result<()> {
         match self.line.recv_timeout(READY_WITHIN) {
             Ok(line) if line.starts_with("ready ") => Ok(()),
-            other => {
+            heard => {
+                let how = match heard {
+                    Ok(line) => format!("it said {line:?}"),
+                    Err(mpsc::RecvTimeoutError::Timeout) => format!("{READY_WITHIN:?} are over"),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => "it ended".to_owned(),
+                };
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("it said nothing");
                 Err(io::Error::other(format!(
-                    "a replica did not get ready ({other:?}): {last}"
+                    "a replica did not get ready, {how}: {last}"
                 )))
             }
         }
@@ -214,7 +230,7 @@ mod tests {
     #[test]
     fn a_program_that_is_no_replica_is_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Cluster::start(Path::new("/bin/false"), 1, folder.path()).unwrap_err();
+        let error = Cluster::start(Path::new("/bin/false"), 1, folder.path(), None).unwrap_err();
         assert!(error.to_string().contains("did not get ready"), "{error}");
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),

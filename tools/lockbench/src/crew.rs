@@ -11,7 +11,7 @@ use crate::target::Target;
 use crate::worker::Worker;
 
 /// Connections at most; beyond, clients share them.
-const LINKS_MAX: usize = 1_000;
+pub(crate) const LINKS_MAX: usize = 1_000;
 
 /// Sessions opened at a time.
 const OPENING_MAX: usize = 64;

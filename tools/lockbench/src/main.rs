@@ -12,6 +12,7 @@ mod crowd;
 mod cycle;
 mod exclusion;
 mod failover;
+mod files;
 mod holders;
 mod latency;
 mod report;
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
     if let Err(message) = check(&work) {
         return fail(2, &message);
     }
+    let fewer_clients = match files::take(&work) {
+        Ok(fewer_clients) => fewer_clients,
+        Err(message) => return fail(1, &message),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -53,7 +58,7 @@ fn main() -> ExitCode {
     let local = LocalSet::new();
     let result = runtime.block_on(local.run_until(async {
         tokio::select! {
-            report = run::run(&work) => Some(report),
+            report = run::run(&work, fewer_clients) => Some(report),
             // Dropping the run takes its cluster down.
             () = told_to_end() => None,
         }
@@ -69,6 +74,12 @@ fn check(work: &Work) -> Result<(), String> {
     let load = work.load();
     load.check()?;
     match work {
+        Work::Failover(_) if load.endpoints.is_some() => Err(
+            "failover kills replicas, so it needs a cluster of its own, not --endpoints".to_owned(),
+        ),
+        Work::Failover(_) if load.replicas < 3 => {
+            Err("failover needs at least --replicas 3".to_owned())
+        }
         Work::Append(_) if load.locks == Locks::One && load.clients > 1 => Err(
             "append holds its lock, so with --locks 1 there is room for one client only".to_owned(),
         ),

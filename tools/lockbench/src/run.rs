@@ -27,16 +27,17 @@ pub(crate) struct Told {
     pub(crate) exclusion_violations: u64,
 }
 
-/// Does the work and says what came of it.
+/// Does the work and says what came of it. `fewer_clients`: as many as each replica is to take, if not as many as it does by
+/// itself.
 ///
 /// # Errors
 ///
 /// Fails if there is no cluster to work on.
-pub(crate) async fn run(work: &Work) -> Result<Told, String> {
+pub(crate) async fn run(work: &Work, fewer_clients: Option<u64>) -> Result<Told, String> {
     let output = work.load().output;
     let (text, exclusion_violations) = match work {
         Work::Scale(scale) => {
-            let report = scale::run(work, scale).await?;
+            let report = scale::run(work, scale, fewer_clients).await?;
             let text = match output {
                 Format::Table => report.table(),
                 Format::Json => report.json(),
@@ -44,7 +45,7 @@ pub(crate) async fn run(work: &Work) -> Result<Told, String> {
             (text, report.exclusion_violations)
         }
         _ => {
-            let report = run_load(work).await?;
+            let report = run_load(work, fewer_clients).await?;
             let text = match output {
                 Format::Table => report.table(),
                 Format::Json => report.json(),
@@ -58,9 +59,9 @@ pub(crate) async fn run(work: &Work) -> Result<Told, String> {
     })
 }
 
-async fn run_load(work: &Work) -> Result<Report, String> {
+async fn run_load(work: &Work, fewer_clients: Option<u64>) -> Result<Report, String> {
     let load = work.load();
-    let mut target = Target::of(load).await?;
+    let mut target = Target::of(load, fewer_clients).await?;
     match work {
         Work::Cycle(_) | Work::Scale(_) => measured(work, &target, cycle::work).await,
         Work::Append(_) => {

@@ -167,8 +167,12 @@ impl Seen {
     }
 }
 
-pub(crate) async fn run(work: &Work, scale: &Scale) -> Result<ScaleReport, String> {
-    let mut target = Target::of(&scale.load).await?;
+pub(crate) async fn run(
+    work: &Work,
+    scale: &Scale,
+    fewer_clients: Option<u64>,
+) -> Result<ScaleReport, String> {
+    let mut target = Target::of(&scale.load, fewer_clients).await?;
     let size = Size {
         sessions: scale.sessions,
         locks: scale.held,

@@ -32,7 +32,7 @@ impl Target {
     /// # Errors
     ///
     /// Fails if a replica does not start, or the endpoints make no sense.
-    pub(crate) async fn of(load: &Load) -> Result<Target, String> {
+    pub(crate) async fn of(load: &Load, fewer_clients: Option<u64>) -> Result<Target, String> {
         match &load.endpoints {
             Some(list) => {
                 let endpoints: Endpoints = list
@@ -50,16 +50,18 @@ impl Target {
                     sync_p50_us: None,
                 })
             }
-            None => Target::own(load).await.map_err(|error| error.to_string()),
+            None => Target::own(load, fewer_clients)
+                .await
+                .map_err(|error| error.to_string()),
         }
     }
 
-    async fn own(load: &Load) -> io::Result<Target> {
+    async fn own(load: &Load, fewer_clients: Option<u64>) -> io::Result<Target> {
         let program = load.node_bin.clone().map_or_else(beside, Ok)?;
         let parent = load.data.clone().unwrap_or_else(std::env::temp_dir);
         // Before the replicas run, so that the loop has the disk to itself.
         let sync_p50_us = Some(sync_loop::median_us(&parent)?);
-        let cluster = Cluster::start(&program, load.replicas, &parent)?;
+        let cluster = Cluster::start(&program, load.replicas, &parent, fewer_clients)?;
         let endpoints: Endpoints = cluster.endpoints().parse().map_err(io::Error::other)?;
         let replicas = usize::from(load.replicas);
         let mut target = Target {

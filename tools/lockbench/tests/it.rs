@@ -109,6 +109,10 @@ fn what_makes_no_sense_is_2() {
         "cycle --down 2",
         "append --clients 2 --locks 1",
         "cycle --clients 0",
+        "cycle --endpoints nonsense",
+        "failover --endpoints nonsense",
+        "failover --endpoints 127.0.0.1:7401",
+        "failover --replicas 1",
     ] {
         assert_eq!(run(data.path(), line).status.code(), Some(2), "{line}");
     }

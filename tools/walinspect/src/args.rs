@@ -9,7 +9,7 @@ use crate::selection::Bound;
 
 /// Reads Holdfast logs and snapshots: live, cold and damaged ones. Takes no lock, changes nothing, needs no node.
 #[derive(Debug, Parser)]
-#[command(version, after_help = CODES, after_long_help = CODES)]
+#[command(version, max_term_width = 80, after_help = CODES, after_long_help = CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -1,11 +1,11 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use statemachine::FileFact;
 
 use super::size;
 use crate::output::Row;
 
 /// A file.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FileRow {
     pub(crate) name: String,
     pub(crate) guard: String,

@@ -1,11 +1,11 @@
 use net::{MemberInfo, Status};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::size;
 use crate::output::Row;
 
 /// A replica: what it says of itself, or that it says nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReplicaRow {
     /// `null` if it could not be told.
     pub(crate) id: Option<u16>,
@@ -33,7 +33,7 @@ pub(crate) struct ReplicaRow {
 }
 
 /// A replica whose votes do not count where it is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RefusedRow {
     pub(crate) id: u16,
     pub(crate) why: String,
@@ -105,10 +105,13 @@ impl ReplicaRow {
 }
 
 impl Row for ReplicaRow {
-    /// What fits into 80 columns; the rest is in the JSON form.
+    /// What fits into 80 columns as a rule; the rest is in the JSON form.
     const HEADINGS: &'static [&'static str] = &[
         "ID", "CLIENT", "ROLE", "BALLOT", "CHOSEN", "APPLIED", "LAG", "LOG", "STATE",
     ];
+
+    /// An address must stay in one piece to be copied.
+    const SPARE: &'static [&'static str] = &["LOG", "BALLOT", "CHOSEN"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -135,4 +138,32 @@ fn cell<T: ToString>(value: Option<&T>) -> String {
         .map(T::to_string)
         .filter(|text| !text.is_empty())
         .unwrap_or_else(|| "-".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::table;
+
+    /// A cluster that has run for a while, on hosts with names.
+    #[test]
+    fn eighty_columns_are_enough() {
+        for client in ["127.0.0.1:7401", "lock-3.storage.example.com:17403"] {
+            let row = ReplicaRow::from(Status {
+                id: 3,
+                client: client.to_owned(),
+                role: "candidate".to_owned(),
+                ballot: "1234.3".to_owned(),
+                chosen: 1_234_567_890,
+                applied: 1_234_567_890,
+                log_bytes: 1 << 30,
+                ..Status::default()
+            });
+            let text = table(&[row], Some(80));
+            assert!(text.contains(client), "{text}");
+            assert_eq!(text.lines().count(), 2, "{text}");
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(widest.is_some_and(|widest| widest <= 80), "{text}");
+        }
+    }
 }

@@ -9,12 +9,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use statemachine::Printable;
 
 use super::request::Id;
+use crate::facts::{FileRow, ReplicaRow};
 use crate::failure::Failure;
-use crate::output::printable_json;
+use crate::output::{self, Row, printable_json};
 
 /// The return codes of the coursework's calls that the state machine does not give itself.
 const RC_REFUSED: u8 = 4;
@@ -133,6 +135,35 @@ pub(crate) fn words(id: &Id, ending: &Ending) -> String {
     Printable(&line).to_string()
 }
 
+/// [`words`], with lists as tables below.
+pub(crate) fn words_with_tables(id: &Id, ending: &Ending, width: Option<u16>) -> String {
+    let Ending::Done(fields) = ending else {
+        return words(id, ending);
+    };
+    let mut fields = fields.clone();
+    let tables = [
+        table_of::<ReplicaRow>(&mut fields, "replicas", width),
+        table_of::<FileRow>(&mut fields, "files", width),
+    ];
+    let mut text = words(id, &Ending::Done(fields));
+    for table in tables.into_iter().flatten() {
+        text += "\n";
+        text += &table;
+    }
+    text
+}
+
+/// Takes a list out of the fields, if it is there.
+fn table_of<R: Row + DeserializeOwned>(
+    fields: &mut Fields,
+    name: &str,
+    width: Option<u16>,
+) -> Option<String> {
+    let rows: Vec<R> = serde_json::from_value(fields.get(name)?.clone()).ok()?;
+    fields.remove(name);
+    Some(output::table(&rows, width))
+}
+
 /// The line that tells of something between command `id` and its end.
 pub(crate) fn event(id: &Id, event: &str, fields: &Fields) -> String {
     encode(&EventLine { id, event, fields })
@@ -205,5 +236,22 @@ mod tests {
             data_field(&[0xff], false),
             ("data_b64".to_owned(), "/w==".into())
         );
+    }
+
+    /// A person reads a table, not one line of JSON.
+    #[test]
+    fn lists_are_tables_in_words() {
+        let row = ReplicaRow::silent(Some(2), "127.0.0.1:7402");
+        let replicas = Ending::Done(fields(json!({"replicas": [row], "slot": 7})));
+        let text = words_with_tables(&Id::Number(3), &replicas, Some(80));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "#3 ok slot=7");
+        assert!(lines[1].starts_with("ID  CLIENT "), "{text}");
+        assert!(lines[2].starts_with("2   127.0.0.1:7402  silent"), "{text}");
+        let file = json!({"name": "a", "guard": "default", "length": 5, "crc32": "00000000"});
+        let files = Ending::Done(fields(json!({"files": [file]})));
+        let text = words_with_tables(&Id::Number(4), &files, None);
+        assert!(text.starts_with("#4 ok\nNAME  GUARD"), "{text}");
+        assert!(!text.contains('{'), "{text}");
     }
 }

@@ -225,6 +225,7 @@ impl Request {
     }
 
     fn typed(id: Id, mut fields: Map<String, Value>) -> Result<Request, String> {
+        check_kinds(&fields)?;
         if take::<u64>(&mut fields, "v")?.is_some_and(|version| version != 1) {
             return Err("field v: only version 1 is spoken here".to_owned());
         }
@@ -356,6 +357,45 @@ impl Op {
     }
 }
 
+/// Fields by the kind of their value, which is the same in every op.
+const NUMBERS: [&str; 9] = [
+    "v",
+    "timeout_ms",
+    "ttl_ms",
+    "lease_ms",
+    "wait_ms",
+    "token",
+    "offset",
+    "length",
+    "ms",
+];
+const TEXTS: [&str; 7] = ["op", "session", "name", "lock", "file", "data", "data_b64"];
+const SWITCHES: [&str; 5] = ["bg", "stale", "renew", "b64", "auto"];
+
+/// Says which field has a value of another kind than it should have, and of which.
+fn check_kinds(fields: &Map<String, Value>) -> Result<(), String> {
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        let name = name.as_str();
+        let (right, kind) = if NUMBERS.contains(&name) {
+            (value.is_u64(), "a whole number from 0 on")
+        } else if TEXTS.contains(&name) {
+            (value.is_string(), "a text")
+        } else if SWITCHES.contains(&name) {
+            (value.is_boolean(), "true or false")
+        } else if name == "endpoint" {
+            (value.is_u64() || value.is_string(), "an id or an address")
+        } else if name == "of" {
+            (value.is_u64() || value.is_string(), "the id of a command")
+        } else {
+            continue;
+        };
+        if !right {
+            return Err(format!("field {name}: {value} is not {kind}"));
+        }
+    }
+    Ok(())
+}
+
 /// Takes one field out; JSON's `null` is the same as no field.
 fn take<T: DeserializeOwned>(
     fields: &mut Map<String, Value>,
@@ -382,7 +422,13 @@ fn endpoint(fields: &mut Map<String, Value>) -> Result<Option<String>, String> {
 
 /// What is left belongs to the operation.
 fn rest<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
-    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
+    serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        let told = error.to_string();
+        match told.strip_prefix("missing field ") {
+            Some(name) => format!("field {} is missing", name.replace('`', "")),
+            None => told,
+        }
+    })
 }
 
 fn held(
@@ -570,8 +616,33 @@ mod tests {
         check_bad(
             r#"{"id":1,"op":"acquire","lease_ms":-5}"#,
             Id::Number(1),
-            "invalid value",
+            "field lease_ms: -5 is not a whole number from 0 on",
         );
+        for (fields, told) in [
+            (
+                r#""op":"sleep","ms":1.5"#,
+                "field ms: 1.5 is not a whole number",
+            ),
+            (r#""op":"sleep""#, "field ms is missing"),
+            (r#""op":"cat","file":7"#, "field file: 7 is not a text"),
+            (r#""op":"cat","b64":1"#, "field b64: 1 is not true or false"),
+            (r#""op":7"#, "field op: 7 is not a text"),
+            (
+                r#""op":"files","bg":"x""#,
+                "field bg: \"x\" is not true or false",
+            ),
+            (
+                r#""op":"files","endpoint":[]"#,
+                "field endpoint: [] is not an id",
+            ),
+            (
+                r#""op":"cancel","of":-1"#,
+                "field of: -1 is not the id of a command",
+            ),
+        ] {
+            let line = format!(r#"{{"id":1,{fields}}}"#);
+            check_bad(&line, Id::Number(1), told);
+        }
         check_bad(
             r#"{"id":1,"op":"append","file":"f"}"#,
             Id::Number(1),

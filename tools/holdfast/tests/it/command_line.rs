@@ -49,6 +49,8 @@ fn usage_is_2_and_123_for_lock() {
     let tip = String::from_utf8_lossy(&run("lock a -c true").stderr).into_owned();
     assert!(!tip.contains("-- -c"), "{tip}");
     check("append file_8 --tyr", 2, "--tyr");
+    check("lock a --", 123, "there is no command after `--`");
+    check("lock a --lease 2s --try --", 123, "until a signal");
 }
 
 #[test]

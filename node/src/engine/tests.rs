@@ -1,5 +1,7 @@
 //! A sole replica, whose disk is as fast as a test wants it.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use net::{Request, RequestBody, ResponseBody};
 use paxos::{ClusterId, DiskId, Identity, Member, Membership, Recovered, WalSeq};
@@ -19,6 +21,8 @@ struct Sole {
     /// Appends handed out so far, and entries in them.
     submitted: WalSeq,
     entries: usize,
+    /// Entries of the log, as a restart would find them.
+    accepted: Vec<(Slot, paxos::Ballot, paxos::Entry)>,
     requests: u64,
 }
 
@@ -53,12 +57,17 @@ fn options() -> EngineOptions {
 
 impl Sole {
     fn new(options: EngineOptions) -> Sole {
+        Sole::restored(options, Recovered::default())
+    }
+
+    /// As [`Sole::new`], with what its log holds.
+    fn restored(options: EngineOptions, recovered: Recovered) -> Sole {
         let now = Now {
             mono: MonoTime(1_000_000),
             wall_ms: 5,
         };
         let restored = Restored {
-            recovered: Recovered::default(),
+            recovered,
             machine: Machine::new(),
             snapshot: Slot(0),
             log_bytes: 0,
@@ -70,6 +79,7 @@ impl Sole {
             out: Output::default(),
             submitted: WalSeq(0),
             entries: 0,
+            accepted: Vec::new(),
             requests: 0,
         };
         for _ in 0..50 {
@@ -91,9 +101,19 @@ impl Sole {
         self.engine.finish(self.now, &mut self.out);
         for append in std::mem::take(&mut self.out.wal) {
             self.submitted = append.seq;
-            let is_entry =
-                |record: &&paxos::WalRecord| matches!(record, paxos::WalRecord::Accept { .. });
-            self.entries += append.records.iter().filter(is_entry).count();
+            let accepted = append
+                .records
+                .into_iter()
+                .filter_map(|record| match record {
+                    paxos::WalRecord::Accept {
+                        slot,
+                        ballot,
+                        entry,
+                    } => Some((slot, ballot, entry)),
+                    _ => None,
+                });
+            self.accepted.extend(accepted);
+            self.entries = self.accepted.len();
         }
     }
 
@@ -767,6 +787,47 @@ fn settings_are_told_once() {
     sole.engine.options.settings.files = 8;
     sole.engine.compare_settings();
     assert_eq!(sole.engine.notes.iter().filter(differs).count(), 1);
+    let agreed = options().settings.encode();
+    sole.engine
+        .enqueue(Carried::Own, EntryKind::Settings, agreed.into());
+    sole.sync();
+    assert_eq!(sole.out.notes.iter().filter(proposed).count(), 0);
+
+    // A later life finds its own proposal in the log and applies it.
+    let ballot = sole.engine.core().status().ballot;
+    let recovered = Recovered {
+        promised: ballot,
+        max_ballot_seen: ballot,
+        accepted: std::mem::take(&mut sole.accepted),
+        ..Recovered::default()
+    };
+    let mut later = Sole::restored(options(), recovered);
+    let notes = std::mem::take(&mut later.out.notes);
+    assert_eq!(notes.iter().filter(proposed).count(), 0, "{notes:?}");
+}
+
+/// Whoever looks for the leader of a cluster with a large state is answered as quickly as with a small one.
+#[test]
+fn how_it_stands_is_told_without_a_look_at_the_whole_state() {
+    let mut options = options();
+    options.settings.files = 20_000;
+    let sole = Sole::new(options);
+    let took = |work: &dyn Fn()| {
+        let started = Instant::now();
+        work();
+        started.elapsed()
+    };
+    // The quickest of several, since a busy machine may put any one of them off.
+    let told = || drop(std::hint::black_box(sole.engine.status()));
+    let told = (0..20).map(|_| took(&told)).min().expect("some");
+    let whole = || {
+        let mut bytes = Vec::new();
+        let machine = sole.engine.machine();
+        machine.encode_snapshot(&mut bytes).expect("to memory");
+        assert!(bytes.len() > 400_000);
+    };
+    let whole = (0..3).map(|_| took(&whole)).min().expect("some");
+    assert!(10 * told < whole, "{told:?} against {whole:?}");
 }
 
 /// A log that was begun under older rules goes on under the newer ones from a chosen entry on.
@@ -815,7 +876,10 @@ fn time_moves_on_until_all_that_has_ended_is_cleared_away() {
         sole.open(conn);
     }
     let before = sole.engine.applied();
+    let mut rounds = 0;
     while sole.engine.machine().next_deadline().is_some() {
+        rounds += 1;
+        assert!(rounds < 1_000, "it never ends");
         assert!(sole.engine.applied().0 < before.0 + 50, "it never ends");
         sole.after_ms(100);
         sole.sync();
@@ -1075,6 +1139,67 @@ fn keep_alives_that_are_repeated_join_the_first() {
     for conn in [1, 2] {
         assert_eq!(sole.engine.requests.open(ConnId(conn)), (0, 0));
     }
+}
+
+/// New work leaves an eighth of what may be under way to what keeps or ends something.
+#[test]
+fn new_work_leaves_room_for_renewals() {
+    let mut options = options();
+    options.core.unchosen_bytes_max = 64 << 10;
+    let mut sole = Sole::new(options);
+    let session = sole.open(1);
+    sole.command(1, &on_default(acquire(session, 100)));
+    sole.sync();
+    let [(_, _, Outcome::Granted { token, .. })] = sole.outcomes()[..] else {
+        panic!("granted")
+    };
+    let refused = (1..).find(|number| {
+        sole.command(1, &on_default(append(session, *number, token, 1 << 10)));
+        sole.finish();
+        !sole.answers().is_empty()
+    });
+    assert!(refused.is_some_and(|number| number > 40), "{refused:?}");
+    let renewals = (101..141).map(|seq| {
+        let op = Op::Renew {
+            lock: "default".to_owned(),
+            token,
+        };
+        Command::Session {
+            session,
+            seq: Seq(seq),
+            done: Done::default(),
+            op,
+        }
+    });
+    for renewal in renewals {
+        sole.command(1, &renewal);
+        sole.finish();
+    }
+    assert_eq!(sole.answers(), [], "none is refused");
+    sole.sync();
+    let renewed = |outcome: &Outcome| matches!(outcome, Outcome::Renewed { .. });
+    let renewals = sole.outcomes();
+    assert_eq!(renewals.iter().filter(|it| renewed(&it.2)).count(), 40);
+}
+
+/// A connection that is full of new work may still say what it keeps and ends.
+#[test]
+fn what_keeps_something_passes_a_connection_full_of_work() {
+    let mut options = options();
+    options.limits.per_connection = 4;
+    let mut sole = Sole::new(options);
+    let session = sole.open(1);
+    for number in 1..=4 {
+        sole.command(1, &append(session, number, Token(1), 10));
+    }
+    sole.command(1, &append(session, 5, Token(1), 10));
+    let [(_, ResponseBody::Unavailable { .. })] = sole.answers()[..] else {
+        panic!("one too many")
+    };
+    sole.command(1, &keep_alive(session));
+    sole.sync();
+    let alive = |outcome: &Outcome| matches!(outcome, Outcome::Alive { .. });
+    assert!(sole.outcomes().iter().any(|it| alive(&it.2)));
 }
 
 /// A lock with a long queue leaves room for everybody's other requests.

@@ -20,6 +20,10 @@ const REDIAL: Duration = Duration::from_millis(10);
 /// First and longest wait between two searches for a leader.
 const SEARCH: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(25));
 
+/// How long the replica thought to lead has for its greeting before all are asked who leads. While it starts, or is
+/// stopped, its port takes connections and nobody greets.
+const HEAD_START: Duration = Duration::from_millis(150);
+
 /// How long after a leader had no room large commands ask for it first.
 const PRESSED: Duration = Duration::from_secs(3);
 
@@ -162,14 +166,31 @@ impl Link {
             }
             Route::Leader => self.lock().leader.clone(),
         };
-        let Some(address) = address else {
-            return self.search().await;
-        };
-        self.dial(&address).await.map_err(|fault| {
-            self.distrust(&address);
-            // Others may be there: not hopeless before all were tried.
-            Unreached::other(fault.to_string())
-        })
+        if let Some(address) = address
+            && let Some(dialled) = self.dial_leader(&address).await
+        {
+            return dialled;
+        }
+        self.search().await
+    }
+
+    /// Connects to the replica thought to lead. Nothing if it takes its time: then others may know better. The attempt
+    /// goes on beside that, for a replica far away.
+    pub(crate) async fn dial_leader(&self, address: &str) -> Option<Result<Arc<Conn>, Unreached>> {
+        let (link, to) = (self.clone(), address.to_owned());
+        let dialling = self
+            .inner
+            .background
+            .spawn(async move { link.dial(&to).await });
+        let dialled = tokio::time::timeout(HEAD_START, dialling).await;
+        if !matches!(dialled, Ok(Ok(Ok(_)))) {
+            self.distrust(address);
+        }
+        // Others may be there: not hopeless before all were tried.
+        match dialled.ok()? {
+            Ok(dialled) => Some(dialled.map_err(|fault| Unreached::other(fault.to_string()))),
+            Err(ended) => Some(Err(Unreached::other(ended.to_string()))),
+        }
     }
 
     /// [`Link::dial`] in the background, where connections live however long the caller does.

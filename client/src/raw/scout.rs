@@ -37,12 +37,10 @@ impl Link {
     /// ballot. One caller does so at a time; the others wait and profit.
     pub(crate) async fn search(&self) -> Result<Arc<Conn>, Unreached> {
         let mut backoff = self.inner.search.lock().await;
-        if let Some(address) = self.thought_leader() {
-            let dialled = self.dial(&address).await;
-            return dialled.map_err(|fault| {
-                self.distrust(&address);
-                Unreached::other(fault.to_string())
-            });
+        if let Some(address) = self.thought_leader()
+            && let Some(dialled) = self.dial_leader(&address).await
+        {
+            return dialled;
         }
         match self.ask_all().await {
             Ok(conn) => {

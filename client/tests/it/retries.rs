@@ -1,5 +1,7 @@
 //! Lost, late and doubled messages; redirects; broken connections; silence.
 
+use std::io::{ErrorKind, Read};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use client::clock::BootTime;
@@ -433,4 +435,28 @@ async fn a_dead_or_silent_replica_does_not_hold_up_the_status_of_the_others() {
     let status = status.expect("long before the client's timeout");
     let known: Vec<bool> = status.iter().map(|(_, status)| status.is_ok()).collect();
     assert_eq!(known, [true, false, false]);
+}
+
+/// A replica that starts, or is stopped, takes connections and does not greet. Whoever tries it first asks the others
+/// before it gives that up.
+#[tokio::test]
+async fn a_replica_that_does_not_greet_does_not_hold_up_the_way_to_the_leader() {
+    let starting = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = starting.local_addr().expect("bound").to_string();
+    let two = Replica::start(2).await;
+    let endpoints = Endpoints::parse(&[at, two.address.clone()]).expect("addresses");
+    let link = Link::new(endpoints, "test", false);
+    let opened = Session::open(&link, None, "test", SOON).await;
+    let _session = opened.expect("the second leads");
+    let (mut first, _) = starting.accept().expect("it was tried");
+    first.set_nonblocking(true).expect("a socket");
+    let mut greeting = [0; 1_024];
+    let still_open = loop {
+        match first.read(&mut greeting) {
+            Ok(0) => break false,
+            Ok(_) => {}
+            Err(error) => break error.kind() == ErrorKind::WouldBlock,
+        }
+    };
+    assert!(still_open, "the first connection was waited for to its end");
 }

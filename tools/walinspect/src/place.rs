@@ -50,6 +50,12 @@ impl Place {
         Arc::new(Shelf::new(disk, self.scope.clone()))
     }
 
+    /// As [`Place::disk`], for one look at everything there is.
+    pub(crate) fn disk_of_one_look(&self) -> SharedDisk {
+        let disk = RealDisk::at(&self.root);
+        Arc::new(Shelf::of_one_look(disk, self.scope.clone()))
+    }
+
     fn of_folder(path: PathBuf) -> Result<Place, Failure> {
         for name in [WAL, SNAPSHOTS, LOCK] {
             let inside = path.join(name);

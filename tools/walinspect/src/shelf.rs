@@ -9,9 +9,13 @@
 //! ```
 //!
 //! Every write is refused here, so that nothing in this program can change a folder by accident. No lock is taken.
+//!
+//! A running replica removes old segments and snapshots. What was opened once stays open, so that the records of a segment
+//! that was found can still be read when its file is gone.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wal::layout::{SNAPSHOTS, WAL, segment_path, snapshot_path};
 use wal::storage::{DirEntry, Disk, DiskFile, LockGuard, RealDisk, SharedFile};
@@ -29,17 +33,35 @@ pub(crate) enum Scope {
     Snapshot { file: String, slot: u64 },
 }
 
+/// Files kept open at most, below the usual limit of a process. Removals begin with the oldest segments, which are opened
+/// first.
+const KEPT_MAX: usize = 512;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     disk: RealDisk,
     scope: Scope,
+    /// Segments and snapshots by path; `None` if none are kept open.
+    kept: Option<Mutex<BTreeMap<String, SharedFile>>>,
 }
 
 impl Shelf {
     /// `disk` is rooted at the folder given, or at the folder of the file given.
     pub(crate) fn new(disk: RealDisk, scope: Scope) -> Shelf {
-        Shelf { disk, scope }
+        let kept = None;
+        Shelf { disk, scope, kept }
+    }
+
+    /// As [`Shelf::new`], for one look at everything: what was opened stays open until it ends.
+    pub(crate) fn of_one_look(disk: RealDisk, scope: Scope) -> Shelf {
+        let kept = Some(Mutex::default());
+        Shelf { disk, scope, kept }
+    }
+
+    fn open_new(&self, path: &str) -> io::Result<SharedFile> {
+        let file = self.disk.open_read(&self.place(path)?)?;
+        Ok(Arc::new(ShelfFile(file)))
     }
 
     fn place(&self, path: &str) -> io::Result<String> {
@@ -69,14 +91,33 @@ impl Shelf {
     }
 }
 
+/// Whether a running replica may remove this file: a segment or a snapshot, and nothing that is written anew in its place.
+fn may_be_removed(path: &str) -> bool {
+    let is_segment = path.starts_with(WAL) && path.ends_with(".wal");
+    is_segment || path.starts_with(SNAPSHOTS)
+}
+
 fn read_only<T>() -> io::Result<T> {
     Err(io::ErrorKind::ReadOnlyFilesystem.into())
 }
 
 impl Disk for Shelf {
     fn open_read(&self, path: &str) -> io::Result<SharedFile> {
-        let file = self.disk.open_read(&self.place(path)?)?;
-        Ok(Arc::new(ShelfFile(file)))
+        let Some(kept) = self.kept.as_ref().filter(|_| may_be_removed(path)) else {
+            return self.open_new(path);
+        };
+        // Not locked while it opens: several threads read at once.
+        let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(path).cloned();
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let file = self.open_new(path)?;
+        let mut kept = lock();
+        if kept.len() < KEPT_MAX {
+            kept.insert(path.to_owned(), file.clone());
+        }
+        Ok(file)
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {
@@ -155,4 +196,43 @@ impl DiskFile for ShelfFile {
 
     /// The cache belongs to whoever uses the folder.
     fn drop_cache(&self, _: u64, _: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A replica at work removes files between two reads of them, and writes a new superblock at any time.
+    #[test]
+    fn what_was_found_can_be_read_when_it_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = [segment_path(7), snapshot_path(9), "wal/super.0".to_owned()];
+        for dir in [WAL, SNAPSHOTS] {
+            std::fs::create_dir(folder.path().join(dir)).expect("created");
+        }
+        for path in &paths {
+            std::fs::write(folder.path().join(path), path).expect("written");
+        }
+        let disk = || RealDisk::at(folder.path());
+        let look = Shelf::of_one_look(disk(), Scope::Data);
+        for path in &paths {
+            look.open_read(path).expect("it is there");
+            std::fs::remove_file(folder.path().join(path)).expect("removed");
+        }
+        let [segment, snapshot, superblock] = &paths;
+        for path in [segment, snapshot] {
+            let file = look.open_read(path).expect("it is still open");
+            let mut bytes = vec![0; path.len()];
+            assert_eq!(file.read_at(&mut bytes, 0).expect("read"), path.len());
+            assert_eq!(bytes, path.as_bytes());
+        }
+        assert!(look.open_read(superblock).is_err());
+        // The next look sees what is there by then; what `tail -f` follows keeps no file from being removed.
+        for next in [
+            Shelf::of_one_look(disk(), Scope::Data),
+            Shelf::new(disk(), Scope::Data),
+        ] {
+            assert!(next.open_read(segment).is_err());
+        }
+    }
 }

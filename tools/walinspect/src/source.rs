@@ -36,14 +36,14 @@ pub(crate) struct Source {
 impl Source {
     /// Reads it all. On a live folder, looks again at what seems to be damage.
     pub(crate) fn read(place: &Place, quiet: bool) -> Result<Source, Failure> {
-        let (disk, progress) = (place.disk(), Progress::new(quiet));
-        let mut found = Source::look(&disk, place, &progress)?;
+        let progress = Progress::new(quiet);
+        let mut found = Source::look(place, &progress)?;
         for _ in 1..LOOKS_MAX {
             if found.is_calm() {
                 break;
             }
             std::thread::sleep(BETWEEN_LOOKS);
-            let again = Source::look(&disk, place, &progress)?;
+            let again = Source::look(place, &progress)?;
             let same = again.decision.outcome == found.decision.outcome
                 && again.decision.report.findings == found.decision.report.findings;
             found = again;
@@ -72,8 +72,9 @@ impl Source {
         self.records().filter(counts)
     }
 
-    fn look(disk: &SharedDisk, place: &Place, progress: &Progress) -> Result<Source, Failure> {
-        let mut facts = survey_watched(&**disk, &|far| progress.show(far))?;
+    fn look(place: &Place, progress: &Progress) -> Result<Source, Failure> {
+        let disk = place.disk_of_one_look();
+        let mut facts = survey_watched(&*disk, &|far| progress.show(far))?;
         let (mut decision, mut fallback) = match &place.scope {
             Scope::Data => (decide(&facts), None),
             Scope::Log => (decide_without_snapshots(&mut facts), None),
@@ -84,10 +85,10 @@ impl Source {
             fallback = Some(decide_without_superblock(&mut facts));
         }
         if place.scope == Scope::Data {
-            miss_a_lost_log(&**disk, &facts, &mut decision)?;
+            miss_a_lost_log(&*disk, &facts, &mut decision)?;
         }
         Ok(Source {
-            disk: disk.clone(),
+            disk,
             facts,
             decision,
             fallback,

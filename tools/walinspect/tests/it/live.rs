@@ -100,8 +100,10 @@ fn a_log_under_load_is_never_damaged() {
         });
         // However the looks end, the writer must.
         let looks = std::panic::catch_unwind(|| {
-            for _ in 0..200 {
+            for _ in 0..100 {
                 rig.run(&["verify"]).exits(0);
+                rig.run(&["timeline"]).exits(0);
+                rig.run(&["dump"]).exits(0);
             }
         });
         done.store(true, Ordering::Relaxed);

@@ -46,14 +46,15 @@ impl Core {
         }
     }
 
-    /// A follower that has room and applies, or at least more so than this replica.
+    /// A follower that has room and applies, or at least more so than this replica. It must have said so: at the
+    /// beginning of a leadership nothing is known of anybody.
     fn better_condition(&self, leadership: &Leadership) -> Option<NodeId> {
         let own = self.condition.severity();
         if own == 0 {
             return None;
         }
         let better = |(&node, stream): (&NodeId, &Stream)| {
-            let severity = stream.condition.severity();
+            let severity = stream.condition?.severity();
             let fit = severity < own && self.keeps_up(node, stream) && self.applies(stream);
             (fit && self.may_flee_to(node)).then_some((severity, node))
         };
@@ -96,7 +97,7 @@ impl Core {
     /// Whether a follower could lead well: it is in reach, its disk works and has room, and it
     /// applies what is chosen.
     pub(crate) fn is_healthy(&self, node: NodeId, stream: &Stream) -> bool {
-        let fit = stream.condition.severity() == 0;
+        let fit = stream.condition.is_none_or(|it| it.severity() == 0);
         fit && self.keeps_up(node, stream) && self.applies(stream)
     }
 

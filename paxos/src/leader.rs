@@ -98,7 +98,7 @@ impl Core {
         stream.wal_age_us = m.wal_age_us;
         stream.applied = stream.applied.max(m.applied);
         stream.sync_us = m.sync_us;
-        stream.condition = m.condition;
+        stream.condition = Some(m.condition);
         let received = m.received.min(last);
         if let Some(next) = stream.lost_after(m.round, received) {
             let known = stream.next.is_some();

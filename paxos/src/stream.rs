@@ -25,8 +25,8 @@ pub(crate) struct Stream {
     pub(crate) wal_age_us: u64,
     /// How long a sync takes there, as it last said.
     pub(crate) sync_us: u64,
-    /// What its disks allow, as it last said.
-    pub(crate) condition: Condition,
+    /// What its disks allow, as it last said; nothing if it has said nothing under this ballot.
+    pub(crate) condition: Option<Condition>,
     /// When it last answered under this ballot.
     pub(crate) heard_at: MonoTime,
     /// The highest round it confirmed.
@@ -53,7 +53,7 @@ impl Stream {
             commit_sent: Slot::NONE,
             wal_age_us: 0,
             sync_us: 0,
-            condition: Condition::default(),
+            condition: None,
             heard_at: now,
             round: 0,
             mark: None,

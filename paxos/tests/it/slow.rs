@@ -242,6 +242,29 @@ fn a_leader_in_trouble_hands_over() {
     }
 }
 
+/// A new leader does not flee to peers that it has not heard of yet: they may be no better off.
+#[test]
+fn where_all_are_in_trouble_the_lead_stays_where_it_is() {
+    for seed in 0..20 {
+        let mut timed = Timed::led_by(1, Shape::of(3, seed));
+        timed.assert_live(&[1, 2, 3]);
+        for node in 1..=3 {
+            let low = Input::Condition(paxos::Condition {
+                low: true,
+                blocked: false,
+            });
+            timed.cluster.step(NodeId(node), low).unwrap();
+        }
+        timed.run(4 * E);
+        timed.crash(NodeId(1));
+        let took = timed.run_until(8 * E, |t| matches!(t.leader(), Some(NodeId(2 | 3))));
+        assert!(took.is_some(), "seed {seed}: another leads");
+        let before = timed.elections;
+        timed.run(20 * E);
+        assert_eq!(timed.elections, before, "seed {seed}: nobody is better off");
+    }
+}
+
 /// Whatever is preferred, nobody hands leadership to a replica that could not serve.
 #[test]
 fn a_replica_in_trouble_is_not_preferred() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paxos::{EntryKind, Role};
+use paxos::{EntryKind, Role, Slot};
 
 use super::{WATCH_EVERY_US, World};
 use crate::sim::check::{Verdict, Violation, ensure, sections};
@@ -178,20 +178,30 @@ impl World {
             .clients
             .iter()
             .position(|(client, _)| !client.is_idle());
+        let (_, gap) = self.farthest_behind(self.history.last());
+        let (slowest, left) = self.farthest_behind(self.last_taken());
+        if is_late && left > 20 && (gap > 20 || busy.is_some()) {
+            self.must_come_nearer(slowest, left)?;
+            return Ok(false);
+        }
         ensure(busy.is_none() || !is_late, "liveness", || {
             format!("client {busy:?} still waits: {}", self.describe())
         })?;
-        let (index, gap) = self.farthest_behind();
-        if is_late && gap > 20 {
-            self.must_come_nearer(index, gap)?;
-            return Ok(false);
-        }
         Ok(one_leads && busy.is_none() && (is_late || gap == 0))
     }
 
-    /// The replica that lacks most of what another has applied, and how much.
-    fn farthest_behind(&self) -> (usize, u64) {
-        let last = self.history.last();
+    /// The last slot that the leader took a command into, or that anybody applied.
+    fn last_taken(&self) -> Slot {
+        let led = (0..self.replicas.len()).filter(|r| self.leads(*r));
+        let last = led.filter_map(|leader| self.replicas[leader].process.as_ref());
+        let last = last
+            .map(|process| process.engine.core().status().last)
+            .max();
+        self.history.last().max(last.unwrap_or_default())
+    }
+
+    /// The replica that has applied least of everything up to `last`, and how much it lacks.
+    fn farthest_behind(&self, last: Slot) -> (usize, u64) {
         // Snapshots are not sent yet: a replica that lacks what all others cut stays behind.
         self.replicas
             .iter()
@@ -208,7 +218,9 @@ impl World {
     }
 
     /// A replica that takes a single entry at a time, as the tightest window lets it, is given the time it
-    /// needs, as long as it comes nearer in every second.
+    /// needs, as long as it comes nearer in every second. So is a leader for what it took while the faults lasted:
+    /// with that window and disks of up to 0.2 s it commits 7 a second, and clients wait behind the hundreds that
+    /// it took. Retries that grow faster than they drain bring it no nearer.
     fn must_come_nearer(&mut self, index: usize, gap: u64) -> Verdict {
         let nearer = gap.saturating_add(CAUGHT_UP_A_SECOND) <= self.was_behind;
         ensure(nearer, "liveness", || {

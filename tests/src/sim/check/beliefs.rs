@@ -1,5 +1,6 @@
 //! S4, mutual exclusion on the real time line: no instant at which two clients both believe, by their
-//! own clocks, to hold a lock.
+//! own clocks, to hold a lock. And the half of it that needs no second client: the service ends no lease
+//! while its holder believes.
 
 use std::collections::BTreeMap;
 
@@ -42,5 +43,18 @@ impl Beliefs {
         })?;
         beliefs.insert(holder, until_us);
         Ok(())
+    }
+
+    /// The service ended the lease of a grant at its own time.
+    pub fn on_ended(&self, now_us: u64, lock: &str, token: u64) -> Verdict {
+        let beliefs = self.by_lock.get(lock).into_iter().flatten();
+        let mut believers =
+            beliefs.filter(|((_, theirs), until)| *theirs == token && **until > now_us);
+        let believer = believers.next();
+        ensure(believer.is_none(), "lease", || {
+            format!(
+                "lock {lock}: the lease of token {token} is over at {now_us}; its holder believes: {believer:?}"
+            )
+        })
     }
 }

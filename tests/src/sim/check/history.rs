@@ -18,8 +18,8 @@ use bytes::Bytes;
 use node::engine::apply_entry;
 use paxos::{ClusterClock, Entry, EntryKind, Moved, Slot};
 use statemachine::{
-    Answer, Command, Event, FileId, FileOp, LeftQueueWhy, Machine, Outcome, Query, Refusal, Reply,
-    ReplyTo, Seq, SessionId,
+    Answer, Command, Event, FileId, FileOp, LeftQueueWhy, LostWhy, Machine, Outcome, Query,
+    Refusal, Reply, ReplyTo, Seq, SessionId,
 };
 
 use super::votes::Votes;
@@ -98,6 +98,8 @@ pub struct History {
     files: BTreeMap<FileId, Vec<u8>>,
     first_answers: BTreeMap<(SessionId, Seq), Bytes>,
     last_token: u64,
+    /// Grants whose lease or session was over, by lock and token, until somebody asks.
+    ended: Vec<(String, u64)>,
     /// When each entry was first handed to a log, by its bytes' identity: birth and slot.
     stamped_us: BTreeMap<(u64, Slot), u64>,
     /// The attempt that each entry with a single command was made for, as the first stamped answer said.
@@ -203,6 +205,16 @@ impl History {
             } => Some((*session, *seq)),
             _ => None,
         });
+        self.ended
+            .extend(effects.events.iter().filter_map(|event| match event {
+                Event::Lost {
+                    lock,
+                    token,
+                    why: LostWhy::LeaseExpired | LostWhy::SessionExpired,
+                    ..
+                } => Some((lock.clone(), token.0)),
+                _ => None,
+            }));
         self.steps.push(Step {
             entry: entry.clone(),
             given_up: given_up.collect(),
@@ -214,6 +226,11 @@ impl History {
             self.landmarks.push(self.machine.clone());
         }
         Ok(())
+    }
+
+    /// Takes the grants that ended since the last time because their terms were over.
+    pub fn take_ended(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.ended)
     }
 
     /// S3: between two entries that move time, no more cluster time than real time passed.

@@ -252,6 +252,9 @@ impl World {
                 format_args!("r{replica} applied {slot} {:?}", Short(&entry)),
             );
             self.history.on_applied(&self.votes, slot, &entry)?;
+            for (lock, token) in self.history.take_ended() {
+                self.beliefs.on_ended(self.now_us, &lock, token)?;
+            }
             let target = self.replicas[replica]
                 .process
                 .as_ref()

@@ -131,6 +131,10 @@ pub(crate) struct Client {
     attempts: BTreeMap<u64, (u64, i64)>,
     acquiring: Option<u64>,
     guard: Option<Guard>,
+    /// Grants of which the service was asked how they ended: the call and the token.
+    settling: BTreeMap<u64, Token>,
+    /// Chance for that alone.
+    settle_dice: Dice,
     idle_until: i64,
     paused_until: i64,
     stopped: bool,
@@ -165,6 +169,8 @@ impl Client {
             attempts: BTreeMap::new(),
             acquiring: None,
             guard: None,
+            settling: BTreeMap::new(),
+            settle_dice: Dice::new(plan.seed, 200 + index as u64),
             idle_until: 0,
             paused_until: 0,
             stopped: false,

@@ -3,7 +3,7 @@
 use net::ResponseBody;
 use node::engine::{Input, Note};
 use paxos::{Admin, NodeId};
-use statemachine::{Event as MachineEvent, LostWhy};
+use statemachine::{Event as MachineEvent, Fate, LostWhy, Outcome};
 use wal::storage::{Fault as DiskFault, Operation, SyncFailure};
 
 use super::event::Event;
@@ -222,6 +222,20 @@ impl World {
             MachineEvent::Refused { .. } => "refused",
             _ => "other event",
         });
+    }
+
+    /// What a client was told of how a grant ended.
+    pub(super) fn mark_settled(&mut self, body: &ResponseBody) {
+        let ResponseBody::Outcome { bytes, .. } = body else {
+            return;
+        };
+        if let Ok(Outcome::Settled { fate }) = Outcome::decode(bytes) {
+            self.marks.hit(match fate {
+                Fate::Done { .. } => "settled as done",
+                Fate::Never => "settled as never done",
+                Fate::Unknown => "not settled, as nobody remembers",
+            });
+        }
     }
 
     pub(super) fn mark_answer(&mut self, body: &ResponseBody) {

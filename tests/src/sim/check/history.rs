@@ -18,8 +18,8 @@ use bytes::Bytes;
 use node::engine::apply_entry;
 use paxos::{ClusterClock, Entry, EntryKind, Moved, Slot};
 use statemachine::{
-    Answer, Command, Event, FileId, FileOp, LeftQueueWhy, LostWhy, Machine, Outcome, Query,
-    Refusal, Reply, ReplyTo, Seq, SessionId,
+    Answer, Command, Event, Fate, FileId, FileOp, LeftQueueWhy, LostWhy, Machine, Outcome, Query,
+    Refusal, Reply, ReplyTo, Seq, SessionId, Token,
 };
 
 use super::votes::Votes;
@@ -61,6 +61,8 @@ pub enum What {
     Open(u128),
     /// A command of a session.
     Command(SessionId, Seq),
+    /// How a grant ended.
+    Settle(Token),
     /// A keep-alive.
     Beat,
     /// A read; whether an old state would do.
@@ -80,6 +82,7 @@ impl What {
             (What::Command(to, number), Ok(Command::Session { session, seq, .. })) => {
                 (*to, *number) == (session, seq)
             }
+            (What::Settle(asked), Ok(Command::Settle { token, .. })) => *asked == token,
             (What::Beat, Ok(Command::KeepAlive { .. })) => true,
             _ => false,
         }
@@ -98,6 +101,8 @@ pub struct History {
     files: BTreeMap<FileId, Vec<u8>>,
     first_answers: BTreeMap<(SessionId, Seq), Bytes>,
     last_token: u64,
+    /// How grants ended, as far as `settle` told.
+    fates: BTreeMap<u64, Fate>,
     /// Grants whose lease or session was over, by lock and token, until somebody asks.
     ended: Vec<(String, u64)>,
     /// When each entry was first handed to a log, by its bytes' identity: birth and slot.
@@ -283,6 +288,14 @@ impl History {
             })?;
             self.last_token = token.0;
         }
+        if let (ReplyTo::Settle(token), Outcome::Settled { fate }) = (&reply.to, &reply.outcome)
+            && *fate != Fate::Unknown
+        {
+            let first = self.fates.entry(token.0).or_insert_with(|| fate.clone());
+            ensure(first == fate, "S2", || {
+                format!("slot {slot}: token {token} ended as {fate:?} after {first:?}")
+            })?;
+        }
         let ReplyTo::Command(session, seq) = reply.to else {
             return Ok(());
         };
@@ -404,6 +417,7 @@ impl History {
             (What::Command(session, seq), ReplyTo::Command(to, to_seq), outcome) => {
                 session == to && seq == to_seq && *outcome == found
             }
+            (What::Settle(token), ReplyTo::Settle(to), outcome) => token == to && *outcome == found,
             (What::Beat, ReplyTo::Beats, Outcome::Alive { beats }) => match &found {
                 Outcome::Alive { beats: share } => share.iter().all(|beat| beats.contains(beat)),
                 _ => false,

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use statemachine::Token;
+
 use super::{Verdict, Violation, ensure};
 
 /// What a client knows of the end of its section.
@@ -14,7 +16,7 @@ pub enum Fate {
     Applied,
     /// It was refused, aborted, lost or never released.
     Discarded,
-    /// The release was never answered.
+    /// The release was never answered, and nothing was settled.
     Unknown,
 }
 
@@ -23,6 +25,8 @@ pub enum Fate {
 pub struct Section {
     /// `client.number`, as its records say.
     pub name: String,
+    /// The grant that it was made under.
+    pub token: Token,
     /// What was appended and acknowledged: file and place, in order.
     pub appends: Vec<(String, u32)>,
     /// How it ended.

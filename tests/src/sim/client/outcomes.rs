@@ -45,6 +45,8 @@ impl Client {
                 }
             }
             (None, Outcome::Alive { beats }) => self.on_alive(now, beats),
+            (None, Outcome::Settled { fate }) => self.on_settled(now, id, &fate),
+            (None, _) if self.settling.remove(&id).is_some() => {}
             (None, _) => self.opening = false,
             (Some(op), outcome) => self.on_command_outcome(now, id, op, outcome),
         }
@@ -170,6 +172,7 @@ impl Client {
             until: Some(i64::MIN),
             section: Section {
                 name,
+                token,
                 appends: Vec::new(),
                 fate: Fate::Discarded,
             },
@@ -225,8 +228,32 @@ impl Client {
                 self.close(*id);
             }
             self.sections.push(guard.section);
+            if fate == Fate::Unknown && self.settle_dice.permille(500) {
+                self.settle(now, guard.lock, guard.token);
+            }
         }
         self.rest(now);
+    }
+
+    /// The service says how a grant ended.
+    pub(super) fn on_settled(&mut self, now: i64, id: u64, fate: &statemachine::Fate) {
+        let Some(token) = self.settling.remove(&id) else {
+            return;
+        };
+        let fate = match fate {
+            statemachine::Fate::Done { .. } => Fate::Applied,
+            statemachine::Fate::Never => Fate::Discarded,
+            statemachine::Fate::Unknown => return,
+        };
+        if self.holds(token) {
+            return self.end(now, fate);
+        }
+        let same = |section: &&mut Section| section.token == token;
+        if let Some(section) = self.sections.iter_mut().find(same)
+            && section.fate == Fate::Unknown
+        {
+            section.fate = fate;
+        }
     }
 
     pub(super) fn lose_session(&mut self, now: i64) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use net::RequestBody;
-use statemachine::{LockMode, Op, Query, Seq, Token};
+use statemachine::{Command, LockMode, Op, Query, Seq, Token};
 
 use super::Client;
 use crate::sim::check::history::What;
@@ -222,7 +222,25 @@ impl Client {
         guard.section.fate = Fate::Unknown;
         let count = guard.next_place - 1;
         self.stop_believing();
-        self.command(now, Op::Release { lock, token, count });
+        let settles = self.settle_dice.permille(50);
+        let op = Op::Release {
+            lock: lock.clone(),
+            token,
+            count,
+        };
+        self.command(now, op);
+        if settles {
+            self.settle(now, lock, token);
+        }
+    }
+
+    /// Asks how a grant ended. That may overtake the release, which is refused then.
+    pub(super) fn settle(&mut self, now: i64, lock: String, token: Token) {
+        let id = self.other_call();
+        self.settling.insert(id, token);
+        let body = Bytes::from(Command::Settle { lock, token }.encode());
+        let what = What::Settle(token);
+        self.start(now, id, what, RequestBody::Command(body), None);
     }
 }
 

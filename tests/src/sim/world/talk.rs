@@ -185,6 +185,7 @@ impl World {
                 self.trace
                     .mix(&[92, client as u64, response.id, self.now_us]);
                 self.mark_answer(&response.body);
+                self.mark_settled(&response.body);
                 self.clients[client]
                     .0
                     .on_response(now, response.id, response.body);

@@ -11,6 +11,9 @@ use super::plan::{Fault, MS, SECOND};
 use super::replica::Found;
 use super::world::World;
 
+/// A replica refuses new work with less than this free, beside what it keeps for its log and snapshots.
+const NEARLY_FULL_BYTES: u64 = 4 << 20;
+
 impl World {
     /// The next fault strikes, and the one after it is put on the agenda.
     pub(super) fn strike(&mut self) {
@@ -151,9 +154,15 @@ impl World {
     }
 
     fn fill(&mut self, replica: usize) {
-        let room = self.dice.between(0, 2) * self.dice.between(0, 20_000);
+        let mut room = self.dice.between(0, 2) * self.dice.between(0, 20_000);
+        if self.dice.permille(300) {
+            // Around the room from which on new work is refused and the rest goes on.
+            room += NEARLY_FULL_BYTES + 2 * self.plan.segment_bytes;
+            self.marks.hit("disk nearly full");
+        } else {
+            self.marks.hit("disk full");
+        }
         self.replicas[replica].disk.limit_room(Some(room));
-        self.marks.hit("disk full");
         let at_us = self.now_us + self.dice.between(50 * MS, SECOND);
         self.agenda.add(at_us, Event::Room { replica });
     }

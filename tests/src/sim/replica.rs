@@ -108,6 +108,8 @@ pub(crate) struct Process {
     pub(crate) seen: Slot,
     /// Whether the log's disk was found nearly full.
     pub(crate) low: bool,
+    /// Whether its disk had a limit when the space was measured last.
+    pub(crate) limited: bool,
     /// Whether it was asked to end.
     pub(crate) ending: bool,
 }
@@ -207,6 +209,7 @@ impl Replica {
             submitted,
             seen: chosen,
             low: false,
+            limited: false,
             ending: false,
         }));
         Ok(Found {

@@ -2,7 +2,9 @@
 
 use node::engine::{Effect, Input};
 use node::filestore::{CheckStep, FileError, ReadError};
-use paxos::Slot;
+use paxos::{Slot, WalRecord};
+use statemachine::FileOp;
+use wal::storage::Disk as _;
 
 use super::World;
 use crate::sim::check::{Verdict, Violation, ensure};
@@ -24,8 +26,17 @@ impl World {
         } else {
             process.log_queue.len()
         };
-        process.log_busy = Some(process.log_queue.drain(..most).collect());
-        let takes = self.dice.between(self.plan.disk_us.0, self.plan.disk_us.1);
+        let group: Vec<_> = process.log_queue.drain(..most).collect();
+        let promises = group
+            .iter()
+            .flat_map(|append| &append.records)
+            .any(|record| matches!(record, WalRecord::Promise { .. }));
+        process.log_busy = Some(group);
+        let mut takes = self.dice.between(self.plan.disk_us.0, self.plan.disk_us.1);
+        if promises {
+            // A promise stands in both superblocks, one after the other; the log is flushed meanwhile.
+            takes *= 2;
+        }
         let at_us = (self.now_us + takes).max(target.stalled_until + takes);
         let life = target.life;
         self.agenda.add(at_us, Event::LogDone { replica, life });
@@ -109,6 +120,7 @@ impl World {
         self.agenda
             .add(self.now_us + 100 * MS, Event::Housekeep { replica, life });
         let hint = self.dice.permille(100);
+        self.measure_space(replica);
         let process = self.replicas[replica].process.as_mut().expect("alive");
         if process.log_busy.is_some() {
             return Ok(());
@@ -133,6 +145,28 @@ impl World {
             self.deliver(replica, Input::DiskLow(low));
         }
         Ok(())
+    }
+
+    /// Tells the engine what the disk has free beyond the file operations that wait for it. A disk without a limit
+    /// does not tell.
+    fn measure_space(&mut self, replica: usize) {
+        let target = &mut self.replicas[replica];
+        let process = target.process.as_mut().expect("alive");
+        let waiting: u64 = process
+            .effects
+            .iter()
+            .map(|effect| match effect {
+                Effect::File(FileOp::Write { data, .. }) => data.len() as u64,
+                _ => 0,
+            })
+            .sum();
+        let free = target.disk.free_bytes().expect("memory tells");
+        let free = free.map(|free| free.saturating_sub(waiting));
+        let limited = std::mem::replace(&mut process.limited, free.is_some());
+        if limited || free.is_some() {
+            self.marks.hit("space measured");
+            self.deliver(replica, Input::DiskFree(free));
+        }
     }
 
     /// A write or sync failed: the process ends with exit code 6 and is started again.

@@ -426,6 +426,8 @@ impl Client {
     }
 
     fn beat(&mut self, now: i64) {
+        let mut calls = self.calls.values();
+        let is_asking = calls.any(|call| matches!(call.what, What::Beat));
         let Some(session) = &mut self.session else {
             return;
         };
@@ -434,6 +436,10 @@ impl Client {
                 Some(guard) if self.steady => guard.term_us as i64 / 4,
                 _ => session.ttl_ms as i64 * 1_000 / 3,
             };
+        if self.steady && is_asking {
+            // It is asked again after silence; a late answer to an early attempt is as good as any.
+            return;
+        }
         let tokens = self
             .guard
             .iter()

@@ -1,14 +1,29 @@
 //! What was asked of whom, and when: nothing is asked twice in a moment.
+//!
+//! What was read from the log for a peer may still be on its way over a slow link when it is due again. Each copy makes
+//! the link slower, so the wait for the same slot doubles each time.
 
 use std::collections::BTreeMap;
 
 use crate::ident::{MonoTime, NodeId, Slot};
 
+/// The wait for the same slot doubles up to so many times the first one.
+const WAITS_MAX: u64 = 32;
+
+/// What was last wanted from the own log for a peer.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    slot: Slot,
+    at: MonoTime,
+    /// How long to wait before it is read again, in units of the caller's wait.
+    waits: u64,
+}
+
 /// The last questions. Asked again only for another slot, or after a while.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     /// The slot wanted from the own log for each peer.
-    loads: BTreeMap<NodeId, (Slot, MonoTime)>,
+    loads: BTreeMap<NodeId, Load>,
     /// The slot asked of a peer.
     fetch: Option<(Slot, MonoTime)>,
 }
@@ -16,16 +31,24 @@ pub(crate) struct Asked {
 impl Asked {
     /// Whether to ask the log for `slot` on behalf of `peer` now; if so it is noted.
     pub(crate) fn load(&mut self, peer: NodeId, slot: Slot, now: MonoTime, wait_us: u64) -> bool {
-        let due = is_due(self.loads.get(&peer).copied(), slot, now, wait_us);
-        if due {
-            self.loads.insert(peer, (slot, now));
-        }
-        due
+        let waits = match self.loads.get(&peer).filter(|last| last.slot == slot) {
+            Some(last) if now.since(last.at) < last.waits * wait_us => return false,
+            Some(last) => (2 * last.waits).min(WAITS_MAX),
+            None => 1,
+        };
+        let at = now;
+        self.loads.insert(peer, Load { slot, at, waits });
+        true
+    }
+
+    /// A new connection to `peer` stands: what was on its way over the old one is lost.
+    pub(crate) fn forget_loads(&mut self, peer: NodeId) {
+        self.loads.remove(&peer);
     }
 
     /// The slot that was last wanted from the log for `peer`.
     pub(crate) fn loading(&self, peer: NodeId) -> Option<Slot> {
-        self.loads.get(&peer).map(|(slot, _)| *slot)
+        self.loads.get(&peer).map(|last| last.slot)
     }
 
     /// Whether to ask a peer for `slot` now; if so it is noted.
@@ -45,6 +68,27 @@ fn is_due(last: Option<(Slot, MonoTime)>, slot: Slot, now: MonoTime, wait_us: u6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_slow_link_carries_is_not_sent_over_and_over() {
+        let mut asked = Asked::default();
+        let mut sent = 0;
+        for at in 0..6_000 {
+            sent += u64::from(asked.load(NodeId(2), Slot(5), MonoTime(at), 100));
+        }
+        assert_eq!(sent, 6, "after 0, 100, 300, 700, 1500 and 3100");
+        assert!(
+            asked.load(NodeId(2), Slot(6), MonoTime(6_000), 100),
+            "the peer got on"
+        );
+        assert!(asked.load(NodeId(2), Slot(6), MonoTime(6_100), 100));
+        assert!(!asked.load(NodeId(2), Slot(6), MonoTime(6_200), 100));
+        asked.forget_loads(NodeId(2));
+        assert!(
+            asked.load(NodeId(2), Slot(6), MonoTime(6_200), 100),
+            "a new connection"
+        );
+    }
 
     #[test]
     fn nothing_is_asked_twice_in_a_moment() {

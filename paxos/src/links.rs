@@ -65,6 +65,7 @@ impl Core {
             known.link = Some(link);
             known.turned_away = None;
         }
+        self.asked.forget_loads(peer);
         if !self.hear_witness(peer, &hello.witness, out) {
             return;
         }

@@ -25,7 +25,7 @@ use paxos::{
 };
 use statemachine::Settings;
 use wal::storage::SharedDisk;
-use wal::{Environment, Folder, Recovery, Writer};
+use wal::{Environment, Folder, Writer};
 
 use crate::engine::{Engine, EngineOptions, Limits, Restored, SnapshotPolicy};
 use crate::filestore::{FileStore, Inspection};
@@ -177,8 +177,8 @@ pub fn open_folder(disk: SharedDisk, node: NodeId, env: Environment) -> Result<F
 ///
 /// # Errors
 ///
-/// [`Refusal`], with the process' exit code. The folder is then as it was, but for what recovery
-/// itself writes.
+/// [`Refusal`], with the process' exit code. One over damage found in the log, the snapshots or the data files leaves every
+/// byte of the folder as it was.
 ///
 /// # Panics
 ///
@@ -191,12 +191,16 @@ pub fn boot(
 ) -> Result<Booted, Refusal> {
     let (identity, birth) = identity_of(&folder)?;
     let memories = memories_of(&folder)?;
-    let (mut writer, recovery) = folder.open_log(config.log.clone())?;
-    check_outcome(&recovery)?;
+    let log = folder.judge_log()?;
+    // Damage is never guessed away: what cannot be proven to be a torn tail stops the start.
+    if !log.outcome().may_serve() {
+        return Err(Refusal::of_log(&log));
+    }
+    // Before the log is opened, which writes: a folder with damaged files is refused as it was found.
     let mut files = FileStore::open(disk.clone())?;
-
     let inspection = base::inspection(&disk, config.check_at_once_bytes, &files)?;
-    let base = base::choose(&disk, &writer, &recovery, &mut files, inspection)?;
+    let base = base::choose(&disk, &log, &mut files, inspection)?;
+    let (mut writer, recovery) = log.open(config.log.clone())?;
     files.cut_back(&base.facts, inspection)?;
     if inspection == Inspection::Checksums && files.is_recheck_due()? {
         files.clear_recheck()?;
@@ -319,15 +323,6 @@ fn memories_of(folder: &Folder) -> Result<Memories, Refusal> {
     match &memories.condemned {
         None => Ok(memories),
         Some(condemned) => Err(Refusal::damaged(condemned.to_string())),
-    }
-}
-
-/// Damage is never guessed away: what cannot be proven to be a torn tail stops the start.
-fn check_outcome(recovery: &Recovery) -> Result<(), Refusal> {
-    if recovery.outcome.may_serve() {
-        Ok(())
-    } else {
-        Err(Refusal::of_log(recovery))
     }
 }
 

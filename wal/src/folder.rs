@@ -1,11 +1,13 @@
 //! A data folder before there is a log: the lock, the layout, the superblock.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::judged::Judged;
 use crate::layout::{FOLDERS, LOCK, WAL};
 use crate::open;
 use crate::recovery::{self, Facts, Recovery};
@@ -140,6 +142,15 @@ impl Folder {
     /// [`Error::Io`], [`Error::NoSpace`]. Damage is no error: it is in the [`Recovery`]. A file that cannot be read for a
     /// reason that says nothing about its content, such as its permissions, is an error.
     pub fn open_log(self, options: Options) -> Result<(Writer, Recovery), Error> {
+        self.judge_log()?.open(options)
+    }
+
+    /// Scans the log and decides what it means. Changes no byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`Folder::open_log`].
+    pub fn judge_log(self) -> Result<Judged, Error> {
         let Folder {
             disk,
             environment,
@@ -153,7 +164,18 @@ impl Folder {
             facts.supers = found;
         }
         let decision = recovery::decide(&facts);
-        open::open(disk, environment, supers, lock, options, &facts, decision)
+        let shared = Arc::new(open::build(&disk, &facts, &decision)?);
+        let carried = open::carried_records(&disk, &facts, &decision)?;
+        Ok(Judged {
+            disk,
+            environment,
+            supers,
+            lock,
+            facts,
+            decision,
+            shared,
+            carried,
+        })
     }
 }
 

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::{BatchFlags, BatchHeader, FoundRecord, stored_bytes};
-use crate::environment::Environment;
 use crate::error::Error;
 use crate::index::{Entry, Index};
+use crate::judged::Judged;
 use crate::layout::{self, WAL};
 use crate::litter::Litter;
 use crate::reader::{Segment, Shared};
@@ -25,25 +25,25 @@ use crate::recovery::{
 use crate::segment::{CAPACITY_MAX, SegmentHeader};
 use crate::snapshot;
 use crate::spare::{self, Ready, Spare};
-use crate::storage::{BLOCK_BYTES, LockGuard, SharedDisk};
-use crate::super_store::SuperStore;
+use crate::storage::{BLOCK_BYTES, SharedDisk};
 use crate::supers::Supers;
 use crate::writer::{Options, SegmentMeta, State, WritePlace, Writer};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Opens what the decision says.
-pub(crate) fn open(
-    disk: SharedDisk,
-    environment: Environment,
-    supers: SuperStore,
-    lock: Box<dyn LockGuard>,
-    options: Options,
-    facts: &Facts,
-    decision: Decision,
-) -> Result<(Writer, Recovery), Error> {
-    let shared = Arc::new(build(&disk, facts, &decision)?);
-    let carried = carried_records(&disk, facts, &decision)?;
+pub(crate) fn open(judged: Judged, options: Options) -> Result<(Writer, Recovery), Error> {
+    let Judged {
+        disk,
+        environment,
+        supers,
+        lock,
+        facts,
+        decision,
+        shared,
+        carried,
+    } = judged;
+    let facts = &facts;
     let serves = decision.outcome.may_serve();
     let state = if serves {
         State::Open
@@ -105,7 +105,11 @@ fn capacity(options: &Options, carried: &[(BatchHeader, Vec<Record>)]) -> u64 {
 }
 
 /// Index and segments as the believed batches tell; carried batches come later, at their new place.
-fn build(disk: &SharedDisk, facts: &Facts, decision: &Decision) -> Result<Shared, Error> {
+pub(crate) fn build(
+    disk: &SharedDisk,
+    facts: &Facts,
+    decision: &Decision,
+) -> Result<Shared, Error> {
     let mut index = Index::new(decision.first_slot);
     let mut durable = Lsn(0);
     for (_, batch) in believed(facts, decision) {
@@ -166,7 +170,7 @@ fn believed<'a>(
 }
 
 /// The records of the batches to carry, read again and verified again.
-fn carried_records(
+pub(crate) fn carried_records(
     disk: &SharedDisk,
     facts: &Facts,
     decision: &Decision,

@@ -2,9 +2,9 @@
 
 use paxos::{ClusterClock, Slot};
 use statemachine::{FileFact, Machine};
+use wal::Judged;
 use wal::snapshot::SnapshotRef;
 use wal::storage::{Disk, SharedDisk, is_bad_medium};
-use wal::{Recovery, Writer};
 
 use super::Refusal;
 use crate::engine::SnapshotJob;
@@ -45,19 +45,18 @@ pub(super) fn inspection(
 /// The newest base that the log reaches back to and whose files are all there.
 pub(super) fn choose(
     disk: &SharedDisk,
-    writer: &Writer,
-    recovery: &Recovery,
+    log: &Judged,
     files: &mut FileStore,
     inspection: Inspection,
 ) -> Result<Base, Refusal> {
     let mut passed_over = Vec::new();
-    let snapshots = recovery.snapshots.iter().map(Some).chain([None]);
+    let snapshots = log.snapshots().iter().map(Some).chain([None]);
     for snapshot in snapshots {
         let slot = snapshot.map_or(0, |snapshot| snapshot.slot);
-        if !reaches_back(writer, slot) {
+        if !reaches_back(log, slot) {
             passed_over.push(format!(
                 "the log begins at slot {}, so it cannot be replayed from slot {slot}",
-                writer.first_slot()
+                log.first_slot()
             ));
             continue;
         }
@@ -105,8 +104,8 @@ fn tell(faults: &[FileFault]) -> Vec<String> {
 }
 
 /// Whether every slot above `slot` is in the log, or there is none.
-fn reaches_back(writer: &Writer, slot: u64) -> bool {
-    writer.last_slot() <= slot || writer.first_slot() <= slot + 1
+fn reaches_back(log: &Judged, slot: u64) -> bool {
+    log.last_slot() <= slot || log.first_slot() <= slot + 1
 }
 
 /// The state of a snapshot, or what is wrong with it.

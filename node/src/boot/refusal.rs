@@ -1,7 +1,7 @@
 //! Why a replica does not start, with the exit code of its process.
 
 use wal::storage::{is_bad_medium, is_denied};
-use wal::{Outcome, Recovery};
+use wal::{Judged, Outcome};
 
 use crate::filestore::FileError;
 
@@ -40,13 +40,13 @@ impl Refusal {
         }
     }
 
-    pub(super) fn of_log(recovery: &Recovery) -> Refusal {
-        let foreign = recovery.outcome == Outcome::Fatal
-            && recovery
-                .report
+    pub(super) fn of_log(log: &Judged) -> Refusal {
+        let foreign = *log.outcome() == Outcome::Fatal
+            && log
+                .report()
                 .damage()
                 .any(|finding| FOREIGN_ROWS.contains(&finding.row));
-        let message = format!("the log cannot be used\n{}", recovery.report);
+        let message = format!("the log cannot be used\n{}", log.report());
         Refusal {
             exit: if foreign { 4 } else { 5 },
             message,

@@ -1,5 +1,6 @@
 //! A sole replica on a disk in memory: run, stop, damage, start again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -245,6 +246,19 @@ fn content(disk: &MemDisk, name: &str) -> String {
     String::from_utf8(disk.peek(&path, 0, len as usize)).expect("text")
 }
 
+/// Every file of the folder with its bytes.
+fn everything(disk: &MemDisk) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for dir in ["wal", "snapshots", "files", "removed"] {
+        for entry in disk.list(dir).expect("listed") {
+            let path = format!("{dir}/{}", entry.name);
+            let bytes = disk.peek(&path, 0, entry.len as usize);
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
 /// What a file should hold is decided by the log, and by nothing that lies in `files/`.
 #[test]
 fn files_are_rebuilt_from_a_log_that_reaches_back() {
@@ -269,7 +283,7 @@ fn files_are_rebuilt_from_a_log_that_reaches_back() {
     }
 }
 
-/// With the log cut, what was lost cannot come back: the start is refused, and says what and where.
+/// With the log cut, what was lost cannot come back: the start is refused, says what and where, and changes nothing.
 #[test]
 fn a_lost_file_that_the_log_does_not_reach_is_refused() {
     let disk = born();
@@ -297,7 +311,9 @@ fn a_lost_file_that_the_log_does_not_reach_is_refused() {
     disk.kill();
 
     disk.truncate("files/file_1", 3);
+    let found = everything(&disk);
     let refusal = start(&disk).err().expect("refused");
+    assert!(everything(&disk) == found, "the refusal has written");
     assert_eq!(refusal.exit, 5);
     let text = refusal.to_string();
     assert!(

@@ -355,14 +355,13 @@ struct Connection {
 }
 
 impl Open {
-    /// Enters a connection; another one ends if there are too many.
+    /// Enters a connection; if there are too many another one ends: the oldest silent one, else the oldest.
     fn begin(&self) -> u64 {
         let mut open = self.lock();
         open.last += 1;
         let number = open.last;
-        open.by_number.insert(number, Connection::default());
         let living = || open.by_number.iter().filter(|(_, it)| !it.over);
-        if living().count() > CONNECTIONS_MAX {
+        if living().count() >= CONNECTIONS_MAX {
             let silent = living().find(|(_, it)| !it.spoke);
             let oldest = silent
                 .or_else(|| living().next())
@@ -374,6 +373,7 @@ impl Open {
                 }
             }
         }
+        open.by_number.insert(number, Connection::default());
         number
     }
 
@@ -487,6 +487,21 @@ mod tests {
         ] {
             assert!(!wants_open_metrics(no), "{no}");
         }
+    }
+
+    /// Whoever says half a request on each connection keeps nobody out: the newcomer is never the one to go.
+    #[test]
+    fn room_is_made_by_the_oldest_silent_connection_or_else_by_the_oldest() {
+        let open = Open::default();
+        let context = Context::from_waker(Waker::noop());
+        let begun: Vec<u64> = (0..CONNECTIONS_MAX).map(|_| open.begin()).collect();
+        begun.iter().for_each(|&number| open.spoke(number));
+        let newcomer = open.begin();
+        let over = |number: u64| open.is_over(number, &context);
+        assert!(over(begun[0]) && !over(begun[1]) && !over(newcomer));
+        let next = open.begin();
+        assert!(over(newcomer), "the only silent one");
+        assert!(!over(begun[1]) && !over(next));
     }
 
     #[test]

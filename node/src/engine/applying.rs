@@ -182,7 +182,7 @@ impl Engine {
         };
         match (key, position) {
             (Key::Command(session, seq), Some(position)) => {
-                if self.requests.attach((session, seq), origin, stamp_ms) {
+                if self.requests.attach((session, seq), origin, stamp_ms, out) {
                     out.reply(origin, ResponseBody::Waiting { position });
                 }
             }

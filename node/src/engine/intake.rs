@@ -140,14 +140,14 @@ impl Engine {
                     && let Some(position) = self.machine.waiting_position(session, seq)
                 {
                     // It has its place already; asking again costs nothing in the log.
-                    self.requests.attach((session, seq), origin, None);
+                    self.requests.attach((session, seq), origin, None, out);
                     out.reply(origin, ResponseBody::Waiting { position });
                     return None;
                 }
                 Key::Command(session, seq)
             }
         };
-        if self.requests.join(key, &bytes, origin) {
+        if self.requests.join(key, &bytes, origin, out) {
             return None;
         }
         if class.adds_work

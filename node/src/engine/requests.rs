@@ -33,7 +33,7 @@ use super::io::{ConnId, Origin, Output};
 /// every few seconds, so that without a bound the table would fill up; the newest count, one more in
 /// case they arrive out of order.
 const ATTEMPTS_MAX: usize = 2;
-/// Attempts of one command, over all connections, that are answered together.
+/// Attempts of one command, over all connections, that are answered together; those beyond are told to ask again.
 const JOINED_MAX: usize = 8;
 
 /// What a command is known by.
@@ -201,7 +201,13 @@ impl Requests {
 
     /// Joins an attempt to the entry in flight that carries the same command in the same bytes.
     /// False if there is none.
-    pub(super) fn join(&mut self, key: Key, bytes: &Bytes, origin: Origin) -> bool {
+    pub(super) fn join(
+        &mut self,
+        key: Key,
+        bytes: &Bytes,
+        origin: Origin,
+        out: &mut Output,
+    ) -> bool {
         let Some(id) = self.flying.get(&key) else {
             return false;
         };
@@ -225,8 +231,11 @@ impl Requests {
         let oldest = (joined.len() >= JOINED_MAX).then_some(0);
         let replaced = same.or(oldest).map(|at| joined.remove(at));
         joined.push(origin);
-        if let Some(replaced) = replaced {
-            self.close(replaced);
+        if let Some(replaced) = replaced
+            && self.close(replaced)
+            && replaced.conn != origin.conn
+        {
+            out.reply(replaced, crowded_out());
         }
         true
     }
@@ -337,6 +346,7 @@ impl Requests {
         key: (SessionId, Seq),
         origin: Origin,
         stamp_ms: Option<u64>,
+        out: &mut Output,
     ) -> bool {
         let Some(connection) = self.connections.get_mut(&origin.conn) else {
             return false;
@@ -355,6 +365,7 @@ impl Requests {
             if !waiters.iter().any(|it| it.origin.conn == oldest.conn) {
                 self.forget_wait(oldest.conn, key);
             }
+            out.reply(oldest, crowded_out());
         }
         let waiters = self.waiting.entry(key).or_default();
         waiters.push(Waiter { origin, stamp_ms });
@@ -598,6 +609,13 @@ impl Requests {
                 },
             );
         }
+    }
+}
+
+/// What an attempt is told that gives way to others of the same command.
+fn crowded_out() -> ResponseBody {
+    ResponseBody::Unknown {
+        reason: format!("more than {JOINED_MAX} connections ask for the same command; ask again"),
     }
 }
 

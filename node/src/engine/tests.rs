@@ -965,6 +965,33 @@ fn a_retry_of_what_is_in_flight_joins_it() {
     }
 }
 
+/// Nobody is left without an answer, however many connections ask for the same.
+#[test]
+fn attempts_beyond_those_that_are_answered_together_are_told_to_ask_again() {
+    let mut sole = Sole::new(options());
+    let (holder, waiter) = (sole.open(1), sole.open(2));
+    sole.command(1, &acquire(holder, 1));
+    for conn in 2..=21 {
+        sole.command(conn, &acquire(waiter, 1));
+    }
+    let again = |answers: Vec<(u64, ResponseBody)>| {
+        let unknown =
+            |(_, body): &(u64, ResponseBody)| matches!(body, ResponseBody::Unknown { .. });
+        answers.iter().filter(|it| unknown(it)).count()
+    };
+    assert_eq!(
+        again(sole.answers()),
+        11,
+        "one made the entry, and eight joined it"
+    );
+    sole.sync();
+    assert_eq!(again(sole.answers()), 1, "eight wait");
+    for conn in 22..=31 {
+        sole.command(conn, &acquire(waiter, 1));
+    }
+    assert_eq!(again(sole.answers()), 10);
+}
+
 /// If the connection of the attempt that made the entry is gone, nobody gets its stamp.
 #[test]
 fn a_retry_by_another_connection_gets_no_stamp() {

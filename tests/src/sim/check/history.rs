@@ -447,7 +447,8 @@ impl History {
     fn check_stamp(&mut self, request: u64, asked: &Asked, slot: u64, stamp_ms: u64) -> Verdict {
         let is_beat = matches!(asked.what, What::Beat);
         let lowest = if is_beat { slot } else { asked.floor + 1 };
-        let own = (lowest..=slot).map(Slot).find(|at| {
+        // From the answer's own slot downwards: two attempts of one command may stand side by side under one stamp.
+        let own = (lowest..=slot).rev().map(Slot).find(|at| {
             let step = &self.steps[at.0 as usize - 1];
             let made_us = self.stamped_us.get(&(step.entry.birth().raw(), *at));
             let carried = self.carried.get(at);

@@ -586,8 +586,9 @@ impl Requests {
         let joined = self.beats_landed(part);
         self.send(part.origin, slot, stamp_ms, bytes.clone(), out);
         if let Some(later) = joined {
-            // As with a command: sent after the entry was made.
-            self.send(later, slot, None, bytes.clone(), out);
+            // Not answered: it may have been sent when a later slot had been answered already, elsewhere. Who asked
+            // twice has the answer; who asks anew asks again, and gets an entry of its own.
+            self.close(later);
         }
     }
 

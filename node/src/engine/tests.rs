@@ -1152,8 +1152,8 @@ fn keep_alives_that_are_repeated_join_the_first() {
         .collect();
     assert_eq!(
         stamped,
-        [(first, true), (newest, false), (elsewhere, true)],
-        "{gathered} is replaced by the newest, and {other} is over"
+        [(first, true), (elsewhere, true)],
+        "{gathered} and {newest} joined the first, and {other} is over"
     );
     assert_eq!(sole.entries, before + 1);
 

@@ -13,8 +13,9 @@ use super::{Effect, Engine, Note, Origin, Output};
 /// reading costs time, and with a few entries each the rest would grow faster than it shrinks.
 const READ_BACK_BYTES_MIN: usize = 256 << 10;
 
-/// Bytes of entries applied between two ticks, and one entry at least. Applying costs some 20 to 60 ns a byte (many small
-/// commands in an entry cost most), so this is 5 to 15 ms: heartbeats and votes wait no longer behind a backlog.
+/// Bytes of entries applied between two ticks, and one entry at least: heartbeats and votes wait no longer behind a
+/// backlog. Keep-alives cost most: with a million locks an entry of 4,400 of them took 19 ms
+/// (`docs/measurements/state-at-scale.md`), and a few such entries fit in.
 pub(super) const APPLY_BYTES_PER_TICK: usize = 256 << 10;
 
 /// Slots from one hash of the state to the next that replicas compare. The same for all, or they would have

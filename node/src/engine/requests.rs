@@ -10,10 +10,12 @@
 //! sending the client counts how long it may believe in its lock. An attempt that has no entry of its
 //! own is answered without a stamp, so that nobody counts from a sending that came later than the entry:
 //!
-//! - A retry of a command that is in flight here, byte for byte the same, joins its entry; so does a retry of
-//!   keep-alives from when they are gathered, if it comes by the same connection. Under overload
+//! - A retry of a command that is in flight here, byte for byte the same, joins its entry. Under overload
 //!   retries would otherwise grow faster than they drain. The attempt whose entry it is is answered first.
 //! - An acquire that waits now is attached to its place in the queue.
+//!
+//! Keep-alives join, too, from when they are gathered, those with the same bytes from the same connection. The outcome
+//! goes to the first attempt alone; a refusal goes to both.
 //!
 //! Attempts that wait for a lock are no load and do not count towards the limits on open requests. Their
 //! number is bounded by the queues of the state machine.

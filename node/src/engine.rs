@@ -116,7 +116,7 @@ impl Engine {
         let Restored {
             recovered,
             machine,
-            snapshot: _,
+            snapshot,
             log_bytes,
         } = restored;
         let (applied, clock) = (recovered.applied, recovered.clock.clone());
@@ -132,7 +132,7 @@ impl Engine {
             backlog: Backlog::new(options.limits.backlog_bytes, applied),
             apply_bytes_left: APPLY_BYTES_PER_TICK,
             gather: Gather::new(options.gather_us),
-            snapshots: Snapshots::new(options.snapshots, log_bytes),
+            snapshots: Snapshots::new(options.snapshots, snapshot, log_bytes),
             state_hashes: Vec::new(),
             core: Core::new(options.core.clone(), recovered, now),
             outbox: Outbox::default(),
@@ -208,19 +208,22 @@ impl Engine {
             }
             Input::LogTrimmed { first } => self.step(now, paxos::Input::LogTrimmed { first }, out),
             Input::SnapshotSaved { slot, meta } => {
-                self.snapshots.on_saved();
+                self.snapshots.on_saved(now.mono, slot);
                 self.step(now, paxos::Input::SnapshotSaved { slot, meta }, out);
+                self.add_entry_while_low(now.mono);
             }
-            Input::SnapshotFailed => self.snapshots.on_failed(),
+            Input::SnapshotFailed => self.snapshots.on_failed(now.mono),
             Input::FilesBlocked(blocked) => {
                 self.files_blocked = blocked;
                 self.tell_condition(now, out);
             }
             Input::DiskLow(low) => {
                 self.disk_low = low;
+                self.disk.on_low_changed();
                 self.tell_condition(now, out);
             }
             Input::DiskFree(bytes) => self.on_disk_free(now, bytes, out),
+            Input::Reclaimable(bytes) => self.on_reclaimable(now, bytes, out),
             Input::Remembered { number } => {
                 self.step(now, paxos::Input::Remembered { number }, out);
             }
@@ -313,8 +316,10 @@ impl Engine {
     /// Tells the core what the disks allow: a leader that cannot serve hands over to a replica that
     /// can. What to refuse meanwhile is decided here, by the kind of command.
     fn tell_condition(&mut self, now: Now, out: &mut Output) {
-        let low = self.disk_low || self.disk.is_tight();
-        self.snapshots.on_low_space(low);
+        let low = self.is_low_on_space();
+        if !low {
+            self.snapshots.want_none();
+        }
         let condition = paxos::Condition {
             low,
             blocked: self.files_blocked,

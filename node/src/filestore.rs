@@ -147,8 +147,8 @@ pub struct FileStore {
     bad: BTreeMap<FileId, Bad>,
     /// Those of them that are still to be written again.
     to_rebuild: VecDeque<(FileId, String)>,
-    /// What lies in `removed/`.
-    removed: BTreeSet<FileId>,
+    /// What lies in `removed/`, with its length in bytes.
+    removed: BTreeMap<FileId, u64>,
     /// The files that each kept snapshot names, newest first; at most [`SNAPSHOTS_KEPT`].
     kept: VecDeque<BTreeSet<FileId>>,
     checker: Checker,
@@ -171,7 +171,7 @@ impl FileStore {
             .map_err(failed("list the folder", REMOVED))?;
         let removed = listed
             .iter()
-            .filter_map(|entry| removed_id(&entry.name))
+            .filter_map(|entry| Some((removed_id(&entry.name)?, entry.len)))
             .collect();
         Ok(FileStore {
             handles: Handles::new(disk.clone()),
@@ -274,7 +274,8 @@ impl FileStore {
             }
             Some(FileOp::Remove { id, name }) => {
                 self.moved.insert(name);
-                self.removed.insert(id);
+                let length = self.sums.get(&id).map_or(0, Sums::end);
+                self.removed.insert(id, length);
                 if let Some(dirty) = self.dirty.get_mut(&id) {
                     dirty.path = removed_path(id);
                 }
@@ -449,16 +450,21 @@ impl FileStore {
             let named = |id: &FileId| kept.iter().any(|names| names.contains(id));
             ids = self
                 .removed
-                .iter()
+                .keys()
                 .copied()
                 .filter(|id| !named(id))
                 .collect();
-            self.removed.retain(named);
+            self.removed.retain(|id, _| named(id));
         }
         Needless {
             disk: self.disk.clone(),
             ids,
         }
+    }
+
+    /// Bytes of removed files that are kept for a snapshot: two more snapshots let go of them.
+    pub fn reclaimable_bytes(&self) -> u64 {
+        self.removed.values().sum()
     }
 
     fn keep(&mut self, facts: impl Iterator<Item = FileFact>) {

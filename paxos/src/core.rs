@@ -262,6 +262,12 @@ impl Core {
         self.settled
     }
 
+    /// The lowest slot that a known member may still lack, and so the log should keep, as far as this replica knows.
+    #[must_use]
+    pub fn needed(&self) -> Slot {
+        self.needed
+    }
+
     pub(crate) fn own(&self) -> NodeId {
         self.config.identity.node
     }

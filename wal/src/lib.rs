@@ -66,4 +66,4 @@ pub use segment::{HeaderFault, SegmentHeader};
 pub use snapshot::{SnapshotHeader, SnapshotRef};
 pub use storage::SharedDisk;
 pub use superblock::{BIRTH_BYTES_MAX, PEERS_BYTES_MAX, SuperFault, Superblock};
-pub use writer::{Options, Removed, Writer};
+pub use writer::{NextSnapshots, Options, Removed, Writer};

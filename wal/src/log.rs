@@ -28,7 +28,7 @@ use crate::snapshot::SnapshotRef;
 use crate::spare::Spare;
 use crate::storage::SharedDisk;
 use crate::supers::{SuperDesk, Ticket};
-use crate::writer::{Removed, Writer, check_peers};
+use crate::writer::{NextSnapshots, Removed, Writer, check_peers};
 
 mod preparer;
 mod queue;
@@ -366,6 +366,16 @@ impl Log {
                     done(forgotten.map(|()| removal.removed));
                 }),
                 Err(error) => done(Err(error)),
+            }
+        });
+    }
+
+    /// [`Writer::reclaimable_bytes`], in order behind everything submitted. `done` is called on a thread of the log,
+    /// unless the log is closed or poisoned.
+    pub fn reclaimable_bytes(&self, next: NextSnapshots, done: impl FnOnce(u64) + Send + 'static) {
+        self.with_writer(move |writer| {
+            if let Ok(writer) = writer {
+                done(writer.reclaimable_bytes(&next));
             }
         });
     }

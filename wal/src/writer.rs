@@ -27,7 +27,7 @@ use crate::supers::{Advance, Supers, Ticket};
 mod removal;
 mod rotation;
 
-pub use removal::Removed;
+pub use removal::{NextSnapshots, Removed};
 
 /// A group holds at most so many bytes, or one record if that is larger.
 pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wal::snapshot::{self, SnapshotHeader, SnapshotRef};
 use wal::storage::{Disk, Fault, MemDisk, Operation, RealDisk, SharedDisk};
-use wal::{Environment, Error, Folder, Options, Record, RecordKind, Writer};
+use wal::{Environment, Error, Folder, NextSnapshots, Options, Record, RecordKind, Writer};
 
 const SEGMENT: u64 = 64 << 10;
 
@@ -71,6 +71,43 @@ fn asking_for_a_segment_on_a_full_disk_changes_nothing() {
     disk.limit_room(Some(SEGMENT));
     writer.prepare_ahead().expect("there is room again");
     assert!(!writer.low_space());
+}
+
+/// What is told to be reclaimable is what two more snapshots free, and then there is nothing more.
+#[test]
+fn two_snapshots_free_what_is_told_to_be_reclaimable() {
+    let disk = MemDisk::new();
+    let mut writer = open(&disk);
+    let next = |slot, needed| NextSnapshots {
+        slot,
+        each_bytes: 1 << 20,
+        needed,
+        cap_bytes: u64::MAX,
+    };
+    let freed_by = |writer: &mut Writer, newest, needed| {
+        let removed = writer.remove_prefix(newest, needed, u64::MAX);
+        removed.expect("removed").bytes
+    };
+    append(&mut writer, 1..=40);
+    save(&disk, &mut writer, 10);
+    save(&disk, &mut writer, 30);
+    // What the kept ones let go of is not counted, whether it is gone yet or not.
+    let told = writer.reclaimable_bytes(&next(39, 99));
+    assert!(freed_by(&mut writer, 30, 99) > 0);
+    assert_eq!(writer.reclaimable_bytes(&next(39, 99)), told);
+    let held = writer.reclaimable_bytes(&next(39, 25));
+    assert!(held < told, "a member lacks slot 25: {held} of {told}");
+    let small = NextSnapshots {
+        each_bytes: 0,
+        ..next(39, 99)
+    };
+    assert!(writer.reclaimable_bytes(&small) > told);
+
+    save(&disk, &mut writer, 39);
+    save(&disk, &mut writer, 40);
+    let freed = freed_by(&mut writer, 40, 99);
+    assert!(told > 0 && freed == told, "{freed} bytes of {told}");
+    assert_eq!(writer.reclaimable_bytes(&next(39, 99)), 0);
 }
 
 /// A killed replica leaves a prepared segment. On a full disk that is all the room that the next start needs, also if

@@ -124,7 +124,10 @@ impl Engine {
         for (session, refusal) in losses {
             self.requests.tell_loss(session, refusal, asked, slot, out);
         }
-        self.snapshots.on_applied(slot, &self.machine, &self.clock);
+        self.disk
+            .on_applied(now, matches!(entry.kind(), EntryKind::App));
+        self.snapshots
+            .on_applied(now, slot, &self.machine, &self.clock);
         if slot.0.is_multiple_of(STATE_HASH_SLOTS) {
             self.state_hashes.push((slot, self.machine.state_hash()));
         }

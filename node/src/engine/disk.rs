@@ -13,7 +13,19 @@
 //!
 //! The reserve holds two segments, because the log may prepare one at any time before the space is measured again, and
 //! two snapshots, because it takes two to let go of the log before them.
+//!
+//! What frees space goes on from the reserve: removing a file, and opening the session that this takes. A session writes
+//! a block of the log at most when it is opened, which the next two snapshots give back, and some hundred bytes of state
+//! while it lives. So that no flood of them uses up what releases and expiries live on, a leader whose disk has no room
+//! for new work takes [`SESSIONS_AT_ONCE`] at once and [`SESSIONS_PER_SECOND`] after that.
+//!
+//! While space is low the snapshots that free some need slots to be taken at, and nobody proposes any: all new work is
+//! refused. So the leader adds a few entries that move nothing but time.
 
+use bytes::Bytes;
+use paxos::{EntryKind, MonoTime, Role};
+
+use super::requests::Carried;
 use super::{Engine, Now, Output};
 
 /// Segments of the log for which space is kept.
@@ -23,6 +35,21 @@ const SNAPSHOTS: u64 = 2;
 /// The disk is nearly full while less than this is left for new work: the longest command fits in.
 const TIGHT_BYTES: u64 = 4 << 20;
 
+/// Sessions that may be opened at once without room for new work.
+const SESSIONS_AT_ONCE: u64 = 64;
+/// Sessions that may be opened each second after that.
+const SESSIONS_PER_SECOND: u64 = 16;
+/// Time that one session takes of the bucket, in microseconds.
+const SESSION_US: u64 = 1_000_000 / SESSIONS_PER_SECOND;
+
+/// A snapshot that takes less than this is not worth another one that takes less still.
+const SNAPSHOT_BYTES_MIN: u64 = 64 << 10;
+
+/// Entries that a leader adds after the last one that somebody asked for, while space is low: each replica needs two.
+const ENTRIES_ADDED: u32 = 6;
+/// How long nothing was applied before such an entry, unless a snapshot of the leader itself waits for it.
+const QUIET_US: u64 = 1_000_000;
+
 /// What is known of the disk.
 #[derive(Debug, Default)]
 pub(super) struct DiskRoom {
@@ -31,6 +58,12 @@ pub(super) struct DiskRoom {
     /// Bytes written since then, to the log and to files.
     spent: u64,
     tight: bool,
+    /// When the bucket of sessions will be full again: each session taken from it moves that on.
+    sessions_full_at: MonoTime,
+    /// When the last entry was applied.
+    applied_at: MonoTime,
+    /// Entries added since the last one that somebody asked for.
+    added: u32,
 }
 
 impl DiskRoom {
@@ -43,9 +76,71 @@ impl DiskRoom {
     pub(super) fn is_tight(&self) -> bool {
         self.tight
     }
+
+    /// An entry was applied; whether it is of a client.
+    pub(super) fn on_applied(&mut self, now: MonoTime, asked_for: bool) {
+        self.applied_at = now;
+        if asked_for {
+            self.added = 0;
+        }
+    }
+
+    /// Space has become low, or no longer is: entries for the snapshots are counted from here.
+    pub(super) fn on_low_changed(&mut self) {
+        self.added = 0;
+    }
+
+    /// Whether one more session may be opened though there is no room for new work. If so, it counts.
+    pub(super) fn take_session(&mut self, now: MonoTime) -> bool {
+        let full_at = self.sessions_full_at.max(now).after(SESSION_US);
+        let fits = full_at.since(now) <= SESSIONS_AT_ONCE * SESSION_US;
+        if fits {
+            self.sessions_full_at = full_at;
+        }
+        fits
+    }
 }
 
 impl Engine {
+    /// Whether the log's disk is nearly full, or has next to no room for new work. Meanwhile
+    /// [`super::Input::Reclaimable`] is to be told.
+    pub fn is_low_on_space(&self) -> bool {
+        self.disk_low || self.disk.is_tight()
+    }
+
+    /// What the next snapshots would be like, for the driver to find out what they would free. They are taken to be
+    /// twice as large as the state: were they underestimated, snapshots would be taken for ever.
+    pub fn next_snapshots(&self, cap_bytes: u64) -> wal::NextSnapshots {
+        let (state_bytes, _) = self.machine.weight();
+        wal::NextSnapshots {
+            slot: self.applied.0,
+            each_bytes: 2 * state_bytes + SNAPSHOT_BYTES_MIN,
+            needed: self.core.needed().0,
+            cap_bytes,
+        }
+    }
+
+    /// The driver looked at what snapshots would free.
+    pub(super) fn on_reclaimable(&mut self, now: Now, bytes: u64, out: &mut Output) {
+        let some = bytes > 0 && self.is_low_on_space();
+        let state = (self.applied, &self.machine, &self.clock);
+        self.snapshots.on_reclaimable(now.mono, some, state);
+        self.absorb(now, out);
+    }
+
+    /// Adds an entry that gives snapshots a slot, at once if the next one here waits for nothing else, or if nothing was
+    /// applied for a while, for the snapshots of the others.
+    pub(super) fn add_entry_while_low(&mut self, now: MonoTime) {
+        let wanted = self.snapshots.wants_slot(now, self.applied)
+            || now.since(self.disk.applied_at) >= QUIET_US;
+        let idle = self.batch.is_empty() && self.requests.in_flight() == 0;
+        let leads = self.role == Role::Leader && self.shutting_down.is_none();
+        if leads && self.is_low_on_space() && wanted && idle && self.disk.added < ENTRIES_ADDED {
+            self.disk.added += 1;
+            self.enqueue(Carried::Own, EntryKind::Time, Bytes::new());
+        }
+    }
+
     /// The space was measured.
     pub(super) fn on_disk_free(&mut self, now: Now, bytes: Option<u64>, out: &mut Output) {
         self.disk.free = bytes;
@@ -55,8 +150,10 @@ impl Engine {
         let tight = self.room_on_disk().is_some_and(|room| room < least);
         if tight != self.disk.tight {
             self.disk.tight = tight;
+            self.disk.on_low_changed();
             self.tell_condition(now, out);
         }
+        self.add_entry_while_low(now.mono);
     }
 
     /// Whether the disk has no room for a command of so many bytes.

@@ -150,10 +150,13 @@ impl Engine {
         if self.requests.join(key, &bytes, origin, out) {
             return None;
         }
-        if class.adds_work
-            && let Some(refusal) = self.no_new_work(bytes.len(), now)
-        {
-            return Some(refusal);
+        let refusal = match key {
+            Key::Nonce(_) => self.no_new_session(bytes.len(), now),
+            _ if class.adds_work => self.no_new_work(bytes.len(), now),
+            _ => None,
+        };
+        if refusal.is_some() {
+            return refusal;
         }
         let granted = class.adds_work && self.room.take(origin.conn, bytes.len());
         let id = self.requests.propose(Carried::Command {
@@ -174,20 +177,41 @@ impl Engine {
     /// Why a command that adds work is refused at the door. A full state is no reason: the state machine
     /// itself says so, with a refusal that the client is told for good.
     fn no_new_work(&mut self, bytes: usize, now: MonoTime) -> Option<ResponseBody> {
-        let reason = if self.disk_low {
-            NO_ROOM_FOR_LOG
-        } else if self.files_blocked {
-            NO_ROOM_FOR_FILES
-        } else if self.lacks_disk(bytes) {
-            NO_ROOM_ON_DISK
-        } else if self.backlog.is_behind() {
-            "replica is still applying committed entries; retry"
-        } else if self.batch.added_bytes() + bytes > self.options.limits.batch_bytes {
-            OVERLOADED
-        } else {
-            return None;
+        let reason = self.no_space(bytes).or_else(|| self.overloaded(bytes))?;
+        Some(unavailable(reason, self.pacing.come_back(bytes, now)))
+    }
+
+    /// As [`Engine::no_new_work`], for a session that is to be opened. A few are on a full disk too: removing a file
+    /// takes one.
+    fn no_new_session(&mut self, bytes: usize, now: MonoTime) -> Option<ResponseBody> {
+        let reason = match self.overloaded(bytes) {
+            Some(reason) => reason,
+            None => self
+                .no_space(bytes)
+                .filter(|_| !self.disk.take_session(now))?,
         };
         Some(unavailable(reason, self.pacing.come_back(bytes, now)))
+    }
+
+    /// Why there is no room on the disk for a command that adds work.
+    fn no_space(&self, bytes: usize) -> Option<&'static str> {
+        if self.disk_low {
+            Some(NO_ROOM_FOR_LOG)
+        } else {
+            self.lacks_disk(bytes).then_some(NO_ROOM_ON_DISK)
+        }
+    }
+
+    /// Why no command that adds work could be applied soon, wherever it takes its room from.
+    fn overloaded(&self, bytes: usize) -> Option<&'static str> {
+        if self.files_blocked {
+            Some(NO_ROOM_FOR_FILES)
+        } else if self.backlog.is_behind() {
+            Some("replica is still applying committed entries; retry")
+        } else {
+            let batch_bytes = self.batch.added_bytes() + bytes;
+            (batch_bytes > self.options.limits.batch_bytes).then_some(OVERLOADED)
+        }
     }
 
     /// Adds an entry that no client's command is behind.

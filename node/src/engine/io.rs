@@ -118,6 +118,9 @@ pub enum Input {
     /// Bytes that the disk has free beyond the file operations that wait for it, as just measured; `None` if the
     /// file system does not tell.
     DiskFree(Option<u64>),
+    /// Bytes on the disk that two more snapshots would let go of: old segments of the log, removed files. Told again and
+    /// again while [`super::Engine::is_low_on_space`].
+    Reclaimable(u64),
     /// The superblock holds what [`Output::remember`] asked for under this number, or a later one.
     Remembered {
         /// The number.

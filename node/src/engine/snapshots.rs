@@ -10,14 +10,20 @@
 //!
 //! A snapshot is due once the log has grown enough, at the next slot that is a multiple of a fixed
 //! number: so two replicas' snapshots of one slot can be compared, byte by byte. If that slot is long in coming, because
-//! commands are large or the replica is restarted again and again, any slot will do: what bounds the log is bytes. The
-//! same holds while the disk is nearly full, where a snapshot lets the log go. It is handed out only
-//! when the log is durable through its slot (P13 of the replication design): a snapshot beyond the
-//! durable log would leave a hole between the two.
+//! commands are large or the replica is restarted again and again, any slot will do: what bounds the log is bytes.
+//!
+//! While the disk is nearly full, snapshots are taken for as long as they give something back: the log and the removed
+//! files are kept back to the older of two snapshots, so two more let go of what there is. The driver looks at its disk
+//! again and again and says how much that would be ([`super::Input::Reclaimable`]), so nothing is forgotten when a
+//! snapshot fails, when the log grows on, or when a file is removed later. Such snapshots rest between each other for
+//! four times as long as the last one took, a minute at most, so that a large state does not keep the disk busy.
+//!
+//! A snapshot is handed out only when the log is durable through its slot (P13 of the replication design): one beyond
+//! the durable log would leave a hole between the two.
 
 use std::io::{self, Write};
 
-use paxos::{Ballot, Chain, ClusterClock, Slot, WalAppend, WalRecord};
+use paxos::{Ballot, Chain, ClusterClock, MonoTime, Slot, WalAppend, WalRecord};
 use statemachine::Machine;
 
 use super::options::SnapshotPolicy;
@@ -118,23 +124,40 @@ pub(super) struct Snapshots {
     held: Option<SnapshotJob>,
     /// Handed out and neither saved nor failed.
     running: bool,
-    /// Snapshots still to be taken at once because space is low.
-    urgent: u32,
-    low: bool,
+    /// Slot of the newest one that was saved.
+    saved: Slot,
+    /// When the last one was begun.
+    begun: MonoTime,
+    /// Snapshots that low space still asks for.
+    wanted: u32,
+    /// They are not taken before this moment.
+    rest_until: MonoTime,
+    /// How long the rest after the next failure is, in microseconds.
+    failure_rest_us: u64,
 }
 
 /// The log is kept from the older of two snapshots on, so it takes two to let go of what there is.
-const URGENT_WHEN_LOW: u32 = 2;
+const WANTED_WHEN_LOW: u32 = 2;
+/// Rest after a snapshot before low space may ask for another, as a multiple of the time that it took.
+const REST: u64 = 4;
+/// The longest rest, after a failure too.
+const REST_US_MAX: u64 = 64_000_000;
+/// Rest after the first snapshot that fails; it doubles from one failure to the next.
+const FAILURE_REST_US: u64 = 1_000_000;
 
 impl Snapshots {
-    pub(super) fn new(policy: SnapshotPolicy, grown: u64) -> Snapshots {
+    /// After a start: the slot of the newest snapshot, and the bytes that the log has grown by since.
+    pub(super) fn new(policy: SnapshotPolicy, saved: Slot, grown: u64) -> Snapshots {
         Snapshots {
             policy,
             grown,
             held: None,
             running: false,
-            urgent: 0,
-            low: false,
+            saved,
+            begun: MonoTime(0),
+            wanted: 0,
+            rest_until: MonoTime(0),
+            failure_rest_us: FAILURE_REST_US,
         }
     }
 
@@ -152,18 +175,68 @@ impl Snapshots {
     }
 
     /// `slot` was just applied: freezes the state if a snapshot is due.
-    pub(super) fn on_applied(&mut self, slot: Slot, machine: &Machine, clock: &ClusterClock) {
+    pub(super) fn on_applied(
+        &mut self,
+        now: MonoTime,
+        slot: Slot,
+        machine: &Machine,
+        clock: &ClusterClock,
+    ) {
         let due = self.grown >= self.policy.log_bytes
             && slot.0.is_multiple_of(self.policy.slot_multiple.max(1));
-        let urgent = self.urgent > 0 && self.grown > 0;
-        if !(due || urgent || self.grown >= self.policy.overdue_bytes()) {
+        if due || self.grown >= self.policy.overdue_bytes() {
+            self.freeze(now, slot, machine, clock);
+        } else {
+            self.take_wanted(now, slot, machine, clock);
+        }
+    }
+
+    /// Space is low, and two more snapshots would give some back, or would not. The first one is taken at `slot`, the
+    /// last one applied, if it can be.
+    pub(super) fn on_reclaimable(
+        &mut self,
+        now: MonoTime,
+        some: bool,
+        (slot, machine, clock): (Slot, &Machine, &ClusterClock),
+    ) {
+        if self.is_busy() {
             return;
         }
-        if self.running || self.held.is_some() {
+        if !some {
+            self.wanted = 0;
+        } else if self.wanted == 0 {
+            self.wanted = WANTED_WHEN_LOW;
+        }
+        self.take_wanted(now, slot, machine, clock);
+    }
+
+    /// There is space again.
+    pub(super) fn want_none(&mut self) {
+        self.wanted = 0;
+    }
+
+    /// Whether only a slot above `applied` is missing for a snapshot that low space asks for.
+    pub(super) fn wants_slot(&self, now: MonoTime, applied: Slot) -> bool {
+        !self.is_busy() && self.wanted > 0 && now >= self.rest_until && applied <= self.saved
+    }
+
+    fn take_wanted(&mut self, now: MonoTime, slot: Slot, machine: &Machine, clock: &ClusterClock) {
+        if self.wanted > 0 && slot > self.saved && now >= self.rest_until {
+            self.freeze(now, slot, machine, clock);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.running || self.held.is_some()
+    }
+
+    fn freeze(&mut self, now: MonoTime, slot: Slot, machine: &Machine, clock: &ClusterClock) {
+        if self.is_busy() {
             return;
         }
         self.grown = 0;
-        self.urgent = self.urgent.saturating_sub(1);
+        self.wanted = self.wanted.saturating_sub(1);
+        self.begun = now;
         self.held = Some(SnapshotJob {
             slot,
             machine: machine.clone(),
@@ -178,20 +251,21 @@ impl Snapshots {
         Some(job)
     }
 
-    /// Whether space is low now.
-    pub(super) fn on_low_space(&mut self, low: bool) {
-        if std::mem::replace(&mut self.low, low) != low {
-            self.urgent = if low { URGENT_WHEN_LOW } else { 0 };
-        }
+    pub(super) fn on_saved(&mut self, now: MonoTime, slot: Slot) {
+        self.running = false;
+        self.saved = self.saved.max(slot);
+        let rest_us = REST.saturating_mul(now.since(self.begun));
+        self.rest_until = now.after(rest_us.min(REST_US_MAX));
+        self.failure_rest_us = FAILURE_REST_US;
     }
 
-    pub(super) fn on_saved(&mut self) {
+    /// Tries again when the log has grown by another quarter, or after a rest while space is low.
+    pub(super) fn on_failed(&mut self, now: MonoTime) {
         self.running = false;
-    }
-
-    /// Tries again when the log has grown by another quarter.
-    pub(super) fn on_failed(&mut self) {
-        self.running = false;
+        // What the disk has to give back is looked at again.
+        self.wanted = 0;
+        self.rest_until = now.after(self.failure_rest_us);
+        self.failure_rest_us = (2 * self.failure_rest_us).min(REST_US_MAX);
         self.grown = self.grown.max(self.policy.log_bytes / 4 * 3);
     }
 }

@@ -515,6 +515,106 @@ fn a_low_disk_takes_no_new_work() {
     };
 }
 
+fn remove(session: SessionId, seq: u64) -> Command {
+    Command::Session {
+        session,
+        seq: Seq(seq),
+        done: Done::default(),
+        op: Op::RemoveFile {
+            file: "file_0".to_owned(),
+        },
+    }
+}
+
+/// A full disk takes sessions, so that its files can be removed; a flood of them is bounded.
+#[test]
+fn a_full_disk_takes_sessions_that_remove_files() {
+    let fillings = [Input::DiskLow(true), Input::DiskFree(Some(0))];
+    for filling in fillings {
+        let mut sole = Sole::new(options());
+        sole.give(filling);
+        assert!(sole.engine.refuses_work().is_some());
+        let session = sole.open(1);
+        sole.command(1, &acquire(session, 1));
+        let [(_, ResponseBody::Unavailable { .. })] = sole.answers()[..] else {
+            panic!("a lock is new work")
+        };
+        sole.command(1, &remove(session, 2));
+        sole.sync();
+        let [(_, _, Outcome::Removed)] = sole.outcomes()[..] else {
+            panic!("removed")
+        };
+        let mut opened_of_1000 = || {
+            let opened = (0..1_000).filter(|_| {
+                let nonce = u128::from(sole.requests) + 1;
+                let (ttl_ms, name) = (0, String::new());
+                sole.command(
+                    2,
+                    &Command::Open {
+                        nonce,
+                        ttl_ms,
+                        name,
+                    },
+                );
+                sole.answers().is_empty()
+            });
+            let opened = opened.count();
+            sole.after_ms(1_000);
+            sole.sync();
+            assert_eq!(sole.outcomes().len(), opened);
+            opened
+        };
+        assert_eq!([opened_of_1000(), opened_of_1000()], [63, 16]);
+    }
+}
+
+/// While space is low snapshots are taken until they give nothing back any more: also if one fails, and also if nobody
+/// asks for anything.
+#[test]
+fn low_space_takes_snapshots_as_long_as_they_free_some() {
+    let mut sole = Sole::new(options());
+    let look = |sole: &mut Sole, ms, bytes| {
+        sole.after_ms(ms);
+        sole.give(Input::DiskFree(Some(0)));
+        sole.sync();
+        sole.give(Input::Reclaimable(bytes));
+        sole.sync();
+        sole.out.snapshot.take().map(|job| job.slot)
+    };
+    sole.give(Input::Reclaimable(1));
+    assert!(sole.out.snapshot.is_none(), "there is room enough");
+    let first = look(&mut sole, 0, 1).expect("a snapshot");
+    assert_eq!(look(&mut sole, 500, 1), None, "it is being made");
+    sole.give(Input::SnapshotFailed);
+    assert_eq!(look(&mut sole, 100, 1), None, "that failed just now");
+    let first = look(&mut sole, 1_000, 1)
+        .filter(|slot| *slot >= first)
+        .expect("another try");
+    let saved = |sole: &mut Sole, slot| {
+        let meta = Bytes::new();
+        sole.give(Input::SnapshotSaved { slot, meta });
+        sole.sync();
+    };
+    sole.after_ms(100);
+    saved(&mut sole, first);
+    assert_eq!(look(&mut sole, 100, 1), None, "it rests");
+    let second = (0..20)
+        .find_map(|_| look(&mut sole, 250, 1))
+        .expect("a second");
+    assert!(second > first, "{second:?} after {first:?}");
+    saved(&mut sole, second);
+    let entries = sole.entries;
+    for _ in 0..100 {
+        assert_eq!(look(&mut sole, 250, 0), None, "there is nothing to free");
+    }
+    assert!(sole.entries <= entries + 6, "{} entries", sole.entries);
+    // What is removed later is given back, too.
+    let session = sole.open(1);
+    sole.command(1, &remove(session, 1));
+    sole.sync();
+    assert!(look(&mut sole, 250, 1).is_some());
+}
+
 /// A lease ends by itself, when the log is idle: the leader moves time on, and not before.
 #[test]
 fn the_leader_moves_time_to_the_next_deadline() {

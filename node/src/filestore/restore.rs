@@ -142,7 +142,7 @@ impl FileStore {
 
     /// Where a snapshot's file lies now: aside, if it was removed after the snapshot.
     fn path_now(&self, fact: &FileFact) -> String {
-        if self.removed.contains(&fact.id) {
+        if self.removed.contains_key(&fact.id) {
             removed_path(fact.id)
         } else {
             path_of(&fact.name)
@@ -162,7 +162,7 @@ impl FileStore {
         let mut moved = false;
         for fact in facts {
             let path = path_of(&fact.name);
-            if self.removed.contains(&fact.id) {
+            if self.removed.contains_key(&fact.id) {
                 let aside = removed_path(fact.id);
                 self.disk
                     .rename(&aside, &path)
@@ -236,7 +236,7 @@ impl FileStore {
     }
 
     /// What lies in `removed/`.
-    pub fn removed(&self) -> &BTreeSet<FileId> {
-        &self.removed
+    pub fn removed(&self) -> BTreeSet<FileId> {
+        self.removed.keys().copied().collect()
     }
 }

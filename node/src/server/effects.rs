@@ -388,6 +388,11 @@ impl Effects {
         self.files.needless(job)
     }
 
+    /// Bytes of removed files that two more snapshots would let go of.
+    pub(crate) fn reclaimable_bytes(&self) -> u64 {
+        self.files.reclaimable_bytes()
+    }
+
     /// No room was found for what a snapshot needs synced: the next one tries again.
     pub(crate) fn on_sync_failed(&mut self, set: SyncSet) {
         self.files.sync_failed(set);

@@ -292,6 +292,12 @@ impl Reactor {
         let free = free.map(|free| free.saturating_sub(self.effects.waiting_bytes()));
         self.engine
             .handle(now, Input::DiskFree(free), &mut self.out);
+        if self.engine.is_low_on_space() {
+            let next = self.engine.next_snapshots(self.keep_log_bytes);
+            let removed_bytes = self.effects.reclaimable_bytes();
+            self.wal
+                .tell_reclaimable(next, removed_bytes, self.inbox.clone());
+        }
         self.peers.note_witness(&self.engine.core().witness());
         self.standing.forget_caught_up(&self.engine);
         if self.effects.is_blocked() {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use paxos::{Memories, ReleaseLog, Remember, Slot, WalAppend, WalSeq};
-use wal::{Log, LogOptions, Progress, Submitted, Writer};
+use wal::{Log, LogOptions, NextSnapshots, Progress, Submitted, Writer};
 
 use crate::clock::micros;
 use crate::engine::Input;
@@ -238,6 +238,19 @@ impl WalBridge {
             });
         };
         self.log.remove_prefix(snapshot, needed, keep_bytes, told);
+    }
+
+    /// Has the engine told what two more snapshots would free, of the log, of older snapshots and of the removed files.
+    pub(crate) fn tell_reclaimable(
+        &self,
+        next: NextSnapshots,
+        removed_bytes: u64,
+        inbox: Arc<Inbox>,
+    ) {
+        self.log.reclaimable_bytes(next, move |bytes| {
+            let bytes = bytes + removed_bytes;
+            inbox.push(Event::Engine(Input::Reclaimable(bytes)));
+        });
     }
 
     /// Makes everything durable, leaves the mark of a clean end and stops the thread.

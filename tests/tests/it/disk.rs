@@ -533,6 +533,73 @@ fn full_disks_everywhere_take_no_new_work_and_apply_what_was_taken() {
     cluster.check_sections();
 }
 
+/// The disks of all replicas are filled by the cluster's own work. While new work is refused, every replica gives back
+/// what it can without a restart; removing a file makes room, and the service goes on.
+#[test]
+fn full_disks_are_emptied_by_removing_a_file() {
+    const DISK_MEGABYTES: u32 = 64;
+    const LEFT: u64 = 32 << 20;
+    let name = "full_disks_are_emptied_by_removing_a_file";
+    let disks: Vec<SmallDisk> = (0..3)
+        .map_while(|_| SmallDisk::mount(name, DISK_MEGABYTES))
+        .collect();
+    if disks.len() < 3 {
+        return;
+    }
+    let plan = (1..).zip(&disks).fold(
+        Plan::new(3).flag("--snapshot-after", "32MiB"),
+        |plan, (id, disk)| plan.data_of(id, &disk.path().join("data")),
+    );
+    let mut cluster = plan.start();
+    let client = cluster.client("C1");
+    section(&client, "before");
+    // The check of sections at the end knows nothing of what is in it.
+    let made = cluster.holdfast().args(["file", "create", "big"]).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    disks.iter().for_each(|disk| disk.fill_but(LEFT));
+    let piece = cluster.folder().join("piece");
+    std::fs::write(&piece, "x".repeat(900_000)).expect("a file can be written");
+    let run = |cluster: &Cluster, words: &[&str]| {
+        let piece = File::open(&piece).expect("it is there");
+        let output = cluster.holdfast().args(words).stdin(piece).output();
+        let output = output.expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), text)
+    };
+    // The segment in use and the one prepared after it; nothing that only snapshots keep.
+    let is_cut = |cluster: &Cluster, id: u16| {
+        let folder = |name| lengths(&cluster.data(id).join(name)).sum::<u64>();
+        segments(&cluster.data(id).join("wal")).len() <= 2
+            && folder("removed") == 0
+            && folder("snapshots") < 256 << 10
+    };
+    const UNAVAILABLE: Option<i32> = Some(5);
+    // What is given back may be used up again before new work is refused for good.
+    wait_for(
+        "new work to be refused, with the log cut everywhere",
+        2 * LIMIT,
+        || {
+            let (code, why) = run(&cluster, &["append", "big", "--timeout", "1s"]);
+            let refused = code == UNAVAILABLE && why.contains("disk is nearly full");
+            refused && cluster.ids().iter().all(|id| is_cut(&cluster, *id))
+        },
+    );
+    for id in cluster.ids() {
+        let log = cluster.process(id).stderr();
+        assert!(!log.contains("no space for the data files"), "{log}");
+    }
+
+    let (code, why) = run(&cluster, &["file", "remove", "big", "--timeout", "20s"]);
+    assert_eq!(code, Some(0), "{why}");
+    wait_for("every replica to be ready", LIMIT, || {
+        let ready =
+            |id: &u16| get(cluster.http_address(*id), "/readyz").is_ok_and(|(code, _)| code == 200);
+        cluster.ids().iter().all(ready)
+    });
+    section(&client, "after");
+    cluster.check_sections();
+}
+
 /// Releases, however long that takes.
 fn release_at_last(client: &Client) {
     let mut released = release();

@@ -112,29 +112,16 @@ impl Writer {
             return Ok(nothing(removed));
         };
         let limit = older.slot.min(snapshot);
-        let mut paths = Vec::new();
-        let mut kept_bytes = self.log_bytes();
-        let mut removed_slot = block.removed_slot;
-        for segment in self
-            .segments
-            .iter()
-            .take(self.segments.len().saturating_sub(1))
-        {
-            if segment.max_slot > limit {
-                break;
-            }
-            if segment.max_slot >= needed {
-                if kept_bytes <= cap_bytes {
-                    removed.held_back = true;
-                    break;
-                }
-                removed.left_behind = true;
-            }
-            kept_bytes = kept_bytes.saturating_sub(segment.held_bytes);
-            removed.bytes += segment.held_bytes;
-            removed_slot = removed_slot.max(segment.max_slot);
-            paths.push(segment.path.clone());
-        }
+        let prefix = self.prefix(limit, needed, cap_bytes);
+        let first_slot = removed.first_slot;
+        removed = Removed {
+            first_slot,
+            ..prefix
+        };
+        let gone = self.segments.iter().take(prefix.segments as usize);
+        let paths: Vec<String> = gone.clone().map(|segment| segment.path.clone()).collect();
+        let highest = gone.map(|segment| segment.max_slot).max();
+        let removed_slot = block.removed_slot.max(highest.unwrap_or(0));
         if paths.is_empty() {
             return Ok(nothing(removed));
         }
@@ -147,7 +134,6 @@ impl Writer {
         self.segments.drain(..paths.len());
         self.shared.index_mut().cut(removed_slot + 1);
         self.shared.drop_segments_before(first_segment);
-        removed.segments = paths.len() as u64;
         removed.first_slot = removed_slot + 1;
         Ok(Removal {
             removed,
@@ -155,6 +141,55 @@ impl Writer {
             ticket,
         })
     }
+
+    /// Bytes that two more snapshots would give back: segments that the kept ones do not let go of, and what the kept
+    /// ones take themselves beyond the new ones.
+    #[must_use]
+    pub fn reclaimable_bytes(&self, next: &NextSnapshots) -> u64 {
+        let block = self.supers.current();
+        let kept = block.previous_snapshot.map_or(0, |older| older.slot);
+        let prefix = |limit| self.prefix(limit, next.needed, next.cap_bytes).bytes;
+        let segments = prefix(next.slot.max(kept)) - prefix(kept);
+        let snapshots = block.snapshot.into_iter().chain(block.previous_snapshot);
+        let beyond = snapshots.map(|kept| kept.length.saturating_sub(next.each_bytes));
+        segments + beyond.sum::<u64>()
+    }
+
+    /// The oldest segments that hold nothing above `limit` and may go.
+    fn prefix(&self, limit: u64, needed: u64, cap_bytes: u64) -> Removed {
+        let mut prefix = Removed::default();
+        let mut kept_bytes = self.log_bytes();
+        let closed = self.segments.len().saturating_sub(1);
+        for segment in self.segments.iter().take(closed) {
+            if segment.max_slot > limit {
+                break;
+            }
+            if segment.max_slot >= needed {
+                if kept_bytes <= cap_bytes {
+                    prefix.held_back = true;
+                    break;
+                }
+                prefix.left_behind = true;
+            }
+            kept_bytes = kept_bytes.saturating_sub(segment.held_bytes);
+            prefix.bytes += segment.held_bytes;
+            prefix.segments += 1;
+        }
+        prefix
+    }
+}
+
+/// What two more snapshots would be like, to [`Writer::reclaimable_bytes`].
+#[derive(Clone, Copy, Debug)]
+pub struct NextSnapshots {
+    /// They are of this slot or later ones.
+    pub slot: u64,
+    /// Each has at most so many bytes.
+    pub each_bytes: u64,
+    /// As for [`Writer::remove_prefix`].
+    pub needed: u64,
+    /// As for [`Writer::remove_prefix`].
+    pub cap_bytes: u64,
 }
 
 /// A snapshot that is being named.

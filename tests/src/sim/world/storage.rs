@@ -168,6 +168,13 @@ impl World {
             self.marks.hit("space measured");
             self.deliver(replica, Input::DiskFree(free));
         }
+        let process = self.replicas[replica].process.as_mut().expect("alive");
+        if process.engine.is_low_on_space() && process.log_busy.is_none() {
+            let next = process.engine.next_snapshots(self.plan.log_cap_bytes);
+            let log = process.writer.reclaimable_bytes(&next);
+            let bytes = log + process.files.reclaimable_bytes();
+            self.deliver(replica, Input::Reclaimable(bytes));
+        }
     }
 
     /// A write or sync failed: the process ends with exit code 6 and is started again.

@@ -36,6 +36,7 @@ impl Core {
             // The old leader can do nothing here any more; give the candidate its time.
             self.following.contact = None;
             self.rearm_election();
+            self.support(from, prepare.ballot, false);
         }
         if prepare.ballot > self.asked_from.0 || prepare.from > self.asked_from.1 {
             // The candidate gets on; the old leader's end is not put off by mere repetition.
@@ -66,6 +67,9 @@ impl Core {
         if self.promised != ballot {
             self.nack(to, ballot, out);
             return;
+        }
+        if matches!(self.part, Part::Follower) && self.following.contact.is_none() {
+            self.support(to, ballot, true);
         }
         let last = self.log.last();
         let start = prepare.from.max(self.log.start()).min(last.next());

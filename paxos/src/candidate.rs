@@ -10,6 +10,7 @@ use crate::phase1::Phase1;
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) ballot: Ballot,
+    pub(crate) begun_at: MonoTime,
     /// P1: the own promise is durable, so it counts and the prepares are out.
     pub(crate) prepared: bool,
     pub(crate) phase1: Phase1,
@@ -17,6 +18,8 @@ pub(crate) struct Candidate {
     pub(crate) asked: BTreeMap<NodeId, Asked>,
     /// Prepares that met silence are looked at again then.
     pub(crate) resend_at: MonoTime,
+    /// When it last got on: it began, its own promise was durable, or it heard something new.
+    pub(crate) step_at: MonoTime,
     /// Gives up then.
     pub(crate) deadline: MonoTime,
 }

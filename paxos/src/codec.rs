@@ -116,7 +116,9 @@ impl Message {
 
     fn put_fields(&self, out: &mut BytesMut) {
         match self {
-            Message::Probe(m) => put_words(out, [m.would_be.raw(), m.chosen.0, m.last.0]),
+            Message::Probe(m) => {
+                put_words(out, [m.would_be.raw(), m.chosen.0, m.last.0, m.promise_us]);
+            }
             Message::ProbeReply(m) => {
                 out.put_u64_le(m.would_be.raw());
                 out.put_u8(m.verdict as u8);
@@ -207,6 +209,7 @@ fn decode_election(tag: u8, r: &mut Reader) -> Result<Message, DecodeError> {
             would_be: r.ballot()?,
             chosen: r.slot()?,
             last: r.slot()?,
+            promise_us: r.u64()?,
         }),
         2 => Message::ProbeReply(ProbeReply {
             would_be: r.ballot()?,

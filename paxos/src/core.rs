@@ -22,6 +22,7 @@ use crate::memory::{Mark, Memory};
 use crate::message::{Message, Prepare};
 use crate::outbox::{Chosen, Outbox, Role, RoleChange, WalAppend, WalRecord};
 use crate::pace::Pace;
+use crate::pledge::Pledge;
 use crate::prng::Prng;
 use crate::prober::Prober;
 use crate::refusal::Refusal;
@@ -129,6 +130,8 @@ pub struct Core {
     pub(crate) following: Following,
     /// When a follower without a leader's word starts to probe.
     pub(crate) election_at: MonoTime,
+    /// The candidacy that this replica supports, if any.
+    pub(crate) pledge: Option<Pledge>,
     /// Doubles with each failed candidacy, up to 4.
     pub(crate) backoff: u64,
     pub(crate) asked: Asked,
@@ -199,6 +202,7 @@ impl Core {
             part: Part::Follower,
             following: Following::default(),
             election_at: now,
+            pledge: None,
             backoff: 1,
             asked: Asked::default(),
             snapshot: Slot::NONE,
@@ -331,25 +335,28 @@ impl Core {
     /// disks that need long to promise, four times as much at most.
     pub(crate) fn attempt_us(&self) -> u64 {
         let election_us = self.config.election_us;
-        // Four syncs: the own promise and that of another, each in two superblocks.
-        let sync_us = self
-            .durable
-            .sync_us()
-            .max(self.durable.present_us(self.now));
-        let disks_us = election_us.saturating_add(4 * sync_us);
-        disks_us
-            .max(election_us * self.backoff)
-            .min(4 * election_us)
+        // The own promise and that of another.
+        self.hold_us(0).max(election_us * self.backoff)
     }
 
-    /// A timeout drawn from [E, 2E) after a leader's word; without one, times what an attempt may
+    /// A timeout drawn from [E, 2E) after a leader's word; without one, from E after what an attempt may
     /// take, for there may be one under way.
     pub(crate) fn rearm_election(&mut self) {
+        let election_us = self.config.election_us;
         let least = match self.following.contact {
-            Some(_) => self.config.election_us,
+            Some(_) => election_us,
             None => self.attempt_us(),
         };
-        self.election_at = self.now.after(least + self.prng.below(least));
+        self.election_at = self.now.after(least + self.prng.below(election_us));
+    }
+
+    /// Whoever was waited for is most likely dead: stands soon after `at`, unless that was due anyway.
+    pub(crate) fn stand_soon(&mut self, at: MonoTime) {
+        let heartbeat_us = self.config.heartbeat_us;
+        // The other followers lose patience at about the same moment; a little later is better
+        // than being refused by one of them.
+        let early = at.after(heartbeat_us / 8 + self.prng.below(heartbeat_us / 2));
+        self.election_at = self.election_at.min(early);
     }
 
     /// Sends to a peer with a connection; without one there is nobody to send to.
@@ -376,6 +383,7 @@ impl Core {
         assert!(ballot > self.promised, "a promise never falls");
         self.promised = ballot;
         self.submit(vec![WalRecord::Promise { ballot }], out);
+        self.durable.note_promise();
     }
 
     /// Accepts consecutive entries at `ballot`, the first in `from`, as one submission; the vote

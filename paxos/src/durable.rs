@@ -34,6 +34,8 @@ pub(crate) struct Durable {
     durable: WalSeq,
     /// Submission times of what is not durable. Bounded by the windows that feed the log.
     unsynced: VecDeque<(WalSeq, MonoTime)>,
+    /// The last submission with a promise.
+    promise_seq: WalSeq,
     held: VecDeque<(WalSeq, Waiting)>,
     /// When the disk last finished something: the next sync began no earlier.
     finished_at: MonoTime,
@@ -50,6 +52,11 @@ impl Durable {
         self.submitted = WalSeq(self.submitted.0 + 1);
         self.unsynced.push_back((self.submitted, now));
         self.submitted
+    }
+
+    /// The last submission promises a ballot.
+    pub(crate) fn note_promise(&mut self) {
+        self.promise_seq = self.submitted;
     }
 
     /// Holds `what` until everything submitted so far is durable. Held twice, it leaves once.
@@ -71,6 +78,7 @@ impl Durable {
             "durable {} was never submitted",
             seq.0
         );
+        let before = self.durable;
         self.durable = self.durable.max(seq);
         if self
             .unsynced
@@ -78,7 +86,10 @@ impl Durable {
             .is_some_and(|(front, _)| *front <= seq)
         {
             let took_us = self.present_us(now).min(SYNC_US_MAX);
-            self.sync_us = took_us.max(self.sync_us - self.sync_us / 8);
+            let promised = before < self.promise_seq && self.promise_seq <= seq;
+            // A promise takes two: the log beside the first superblock, then the second.
+            let sync_us = if promised { took_us / 2 } else { took_us };
+            self.sync_us = sync_us.max(self.sync_us - self.sync_us / 8);
             self.finished_at = now;
         }
         while self
@@ -108,6 +119,11 @@ impl Durable {
     /// it; 0 if none was seen.
     pub(crate) fn sync_us(&self) -> u64 {
         self.sync_us
+    }
+
+    /// How long a promise takes on this disk, in microseconds, as far as was seen.
+    pub(crate) fn promise_us(&self, now: MonoTime) -> u64 {
+        (2 * self.sync_us).max(self.present_us(now))
     }
 
     /// How long the present sync has taken so far, in microseconds.

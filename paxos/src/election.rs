@@ -10,7 +10,7 @@ use crate::ballot::Ballot;
 use crate::candidate::{Asked, Candidate};
 use crate::core::{Core, Part};
 use crate::entry::Entry;
-use crate::ident::{NodeId, Slot};
+use crate::ident::{MonoTime, NodeId, Slot};
 use crate::kept::Runs;
 use crate::message::{
     Message, Nack, Prepare, Probe, ProbeReply, Promise, Run, TransferNow, Verdict,
@@ -23,12 +23,16 @@ impl Core {
     /// Timers of everybody but a leader.
     pub(crate) fn on_election_timers(&mut self, out: &mut Outbox) {
         match &self.part {
-            Part::Follower if self.now >= self.election_at => self.on_leader_lost(out),
+            Part::Follower if self.now >= self.election_at => match self.held_until() {
+                // The disk turned out slower than was known when the pledge was given.
+                Some(until) if self.now < until => self.stand_after(until),
+                _ => self.on_leader_lost(out),
+            },
             Part::Prober(prober) if self.now >= prober.deadline => self.on_leader_lost(out),
             Part::Prober(_) => self.try_candidacy(out),
             // Alone, giving up would help nobody.
             Part::Candidate(candidate)
-                if self.now >= candidate.deadline && !self.peers.is_empty() =>
+                if self.now >= self.candidacy_ends_at(candidate) && !self.peers.is_empty() =>
             {
                 self.backoff = (self.backoff * 2).min(4);
                 self.become_follower(Why::NoQuorum, out);
@@ -38,6 +42,16 @@ impl Core {
             }
             _ => {}
         }
+    }
+
+    /// When a candidacy is given up. While the own promise is on its way to the disk, the time that took so far
+    /// says how long the others' may take.
+    pub(crate) fn candidacy_ends_at(&self, candidate: &Candidate) -> MonoTime {
+        if candidate.prepared {
+            return candidate.deadline;
+        }
+        let least_us = self.attempt_us();
+        candidate.deadline.max(candidate.begun_at.after(least_us))
     }
 
     /// Nobody leads as far as this replica can see: asks the others, unless it could not lead.
@@ -58,6 +72,7 @@ impl Core {
     fn start_probe(&mut self, out: &mut Outbox) {
         self.excused = false;
         let would_be = self.ballot_seen.next_for(self.own());
+        self.pledge = None;
         let half = self.config.election_us / 2;
         let deadline = self.now.after(half + self.prng.below(half));
         self.part = Part::Prober(Prober {
@@ -65,6 +80,7 @@ impl Core {
             grants: BTreeSet::from([self.own()]),
             freshest: self.log.last(),
             courtesy_until: None,
+            asked_at: self.now,
             deadline,
         });
         out.notes.push(Note::ProbeStarted { would_be });
@@ -72,13 +88,18 @@ impl Core {
             would_be,
             chosen: self.log.chosen(),
             last: self.log.last(),
+            promise_us: self.durable.promise_us(self.now),
         };
         out.broadcast(self.peers_up(), Message::Probe(probe));
     }
 
     /// Another asks whether it may lead.
     pub(crate) fn on_probe(&mut self, from: NodeId, probe: Probe, out: &mut Outbox) {
-        let verdict = self.judge(&probe);
+        let verdict = self.judge(from, &probe);
+        if verdict == Verdict::Grant {
+            self.see(probe.would_be);
+            self.pledge(from, &probe, out);
+        }
         let reply = ProbeReply {
             would_be: probe.would_be,
             verdict,
@@ -91,11 +112,11 @@ impl Core {
         self.fetch_if_leaderless(from, probe.chosen, out);
     }
 
-    fn judge(&self, probe: &Probe) -> Verdict {
+    fn judge(&self, from: NodeId, probe: &Probe) -> Verdict {
         if probe.chosen.next() < self.log.first() {
             return Verdict::TooOld;
         }
-        if self.is_loyal() {
+        if self.is_loyal() || self.is_held_back(from, probe) {
             return Verdict::Sticky;
         }
         if probe.would_be <= self.standing() {
@@ -106,7 +127,7 @@ impl Core {
 
     /// Whether a leader is alive, or may be: heard within E, unless its connection was reset and
     /// nothing came for a heartbeat.
-    fn is_loyal(&self) -> bool {
+    pub(crate) fn is_loyal(&self) -> bool {
         if matches!(self.part, Part::Leader(_)) {
             return true;
         }
@@ -169,8 +190,9 @@ impl Core {
     /// that no ballot is ever used twice, whatever crashes.
     pub(crate) fn start_candidacy(&mut self, out: &mut Outbox) {
         let ballot = self.ballot_seen.max(self.promised).next_for(self.own());
-        let least = self.attempt_us();
-        let deadline = self.now.after(least + self.prng.below(least));
+        let jitter_us = self.prng.below(self.config.election_us);
+        let deadline = self.now.after(self.attempt_us() + jitter_us);
+        self.pledge = None;
         self.see(ballot);
         self.following.contact = None;
         self.excused = false;
@@ -179,10 +201,12 @@ impl Core {
             .hold(crate::durable::Waiting::Prepare { ballot });
         self.part = Part::Candidate(Box::new(Candidate {
             ballot,
+            begun_at: self.now,
             prepared: false,
             phase1: Phase1::default(),
             asked: BTreeMap::new(),
             resend_at: self.now.after(self.config.heartbeat_us),
+            step_at: self.now,
             deadline,
         }));
         out.notes.push(Note::ElectionStarted { ballot });
@@ -190,8 +214,14 @@ impl Core {
 
     /// The own promise is durable.
     pub(crate) fn on_prepared(&mut self, ballot: crate::ballot::Ballot, out: &mut Outbox) {
+        // How long promises take here is known by now.
+        let (now, least_us) = (self.now, self.hold_us(0));
         match &mut self.part {
-            Part::Candidate(candidate) if candidate.ballot == ballot => candidate.prepared = true,
+            Part::Candidate(candidate) if candidate.ballot == ballot => {
+                candidate.prepared = true;
+                candidate.step_at = now;
+                candidate.deadline = candidate.deadline.max(now.after(least_us));
+            }
             _ => return,
         }
         self.send_prepares(out);
@@ -285,6 +315,7 @@ impl Core {
         if candidate.phase1.add(from, &promise, values) {
             // Only what is new puts the end off.
             candidate.deadline = candidate.deadline.max(now.after(attempt_us));
+            candidate.step_at = now;
             // The first answer waited for a disk too.
             if let Some(asked) = asked.filter(|_| !is_first)
                 && let Some(peer) = self.peers.get_mut(&from)

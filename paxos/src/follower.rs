@@ -106,6 +106,7 @@ impl Core {
         }
         self.following.contact = Some(self.now);
         self.following.reset = false;
+        self.pledge = None;
         self.backoff = 1;
         self.excused = false;
         self.rearm_election();

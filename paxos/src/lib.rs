@@ -68,6 +68,7 @@ mod election;
 mod follower;
 mod kept;
 mod phase1;
+mod pledge;
 mod prober;
 mod stepdown;
 mod takeover;

@@ -99,11 +99,10 @@ impl Core {
         if let Some(contact) = self.following.contact.filter(|_| reset && follows) {
             self.following.reset = true;
             let heartbeat_us = self.config.heartbeat_us;
-            let soon = contact.after(heartbeat_us).max(self.now);
-            // The other followers lose patience at about the same moment; a little later is better
-            // than being refused by one of them.
-            let early = soon.after(heartbeat_us / 8 + self.prng.below(heartbeat_us / 2));
-            self.election_at = self.election_at.min(early);
+            self.stand_soon(contact.after(heartbeat_us).max(self.now));
+        }
+        if reset {
+            self.withdraw_pledge(peer);
         }
     }
 

@@ -77,6 +77,8 @@ pub struct Probe {
     pub chosen: Slot,
     /// The last slot the sender holds.
     pub last: Slot,
+    /// How long the sender's disk takes for a promise, in microseconds, as far as it knows.
+    pub promise_us: u64,
 }
 
 /// Whether the sender of a probe may go on.
@@ -84,7 +86,7 @@ pub struct Probe {
 pub enum Verdict {
     /// It may.
     Grant = 0,
-    /// A leader is alive as far as the sender knows.
+    /// A leader is alive as far as the sender knows, or another's candidacy is under way.
     Sticky = 1,
     /// The ballot is not above what was promised; the reply says what to beat.
     BallotTooLow = 2,

@@ -16,6 +16,8 @@ pub(crate) struct Prober {
     pub(crate) freshest: Slot,
     /// Waits until then for a fresher peer to go first.
     pub(crate) courtesy_until: Option<MonoTime>,
+    /// When it asked.
+    pub(crate) asked_at: MonoTime,
     /// Asks again then.
     pub(crate) deadline: MonoTime,
 }

@@ -41,7 +41,9 @@ impl Core {
                 None => prober.deadline,
             },
             Part::Candidate(candidate) if self.peers.is_empty() => candidate.resend_at,
-            Part::Candidate(candidate) => candidate.deadline.min(candidate.resend_at),
+            Part::Candidate(candidate) => {
+                self.candidacy_ends_at(candidate).min(candidate.resend_at)
+            }
             Part::Leader(leadership) => leadership.heartbeat_at,
         }
     }

@@ -106,11 +106,14 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
 fn messages() -> impl Strategy<Value = Message> {
     let (b, s, n) = (ballots, slots, any::<u64>);
     prop_oneof![
-        (b(), s(), s()).prop_map(|(would_be, chosen, last)| Message::Probe(Probe {
-            would_be,
-            chosen,
-            last
-        })),
+        (b(), s(), s(), n()).prop_map(|(would_be, chosen, last, promise_us)| Message::Probe(
+            Probe {
+                would_be,
+                chosen,
+                last,
+                promise_us,
+            }
+        )),
         (b(), verdicts(), b(), s(), s(), s()).prop_map(
             |(would_be, verdict, promised, chosen, first, last)| Message::ProbeReply(ProbeReply {
                 would_be,

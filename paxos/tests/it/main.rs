@@ -6,6 +6,7 @@ mod codec;
 mod describe;
 mod golden;
 mod liveness;
+mod rivals;
 mod rollback;
 mod script;
 mod search;

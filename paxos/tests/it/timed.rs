@@ -244,6 +244,13 @@ impl Timed {
         self.cluster.leaders().into_iter().max_by_key(ballot)
     }
 
+    /// The round of the highest ballot that anybody has promised.
+    pub(crate) fn round(&self) -> u64 {
+        let cores = self.cluster.cores.values();
+        let rounds = cores.map(|core| core.status().promised.round());
+        rounds.max().unwrap_or_default()
+    }
+
     pub(crate) fn crash(&mut self, node: NodeId) {
         self.syncing.remove(&node);
         let unsynced = self

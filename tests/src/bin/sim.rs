@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tests::sim::marks::Marks;
+use tests::sim::plan::Plan;
 use tests::sim::{self, Failure, Summary};
 
 /// A third of a run went to the system's allocator, whose arenas of other threads grow page by page.
@@ -42,6 +43,9 @@ struct Flags {
     /// Runs each seed twice and compares.
     #[arg(long)]
     twice: bool,
+    /// Leaves out all seeds but those where every disk is slow and faults spare a majority.
+    #[arg(long)]
+    slow_disks: bool,
     /// Goes on after a failure and lists all of them at the end, each in one line.
     #[arg(long)]
     keep_going: bool,
@@ -85,6 +89,12 @@ fn run_all(seeds: Range<u64>, flags: &Flags, tally: &mut Tally) {
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if flags.slow_disks
+                        && seed < seeds.end
+                        && !Plan::draw(seed).watches_slow_disks()
+                    {
+                        continue;
+                    }
                     if seed >= seeds.end || results.send((seed, run(seed, flags))).is_err() {
                         return;
                     }

@@ -252,6 +252,11 @@ impl Plan {
         !self.victims.is_empty()
     }
 
+    /// Whether every disk is slow against the election timeout, in a run whose progress is watched.
+    pub fn watches_slow_disks(&self) -> bool {
+        2 * self.disk_us.1 >= self.election_us && !self.victims.is_empty()
+    }
+
     /// For how long a steady client may ask in vain while one leader is lost and the first candidacy wins, as
     /// `docs/operations.md` has it: two election timeouts, six syncs, and 0.2 s for the network and for finding
     /// the leader. `None` where that formula promises nothing: full and stalled disks, replicas that are busy,

@@ -33,9 +33,8 @@ impl World {
             .any(|record| matches!(record, WalRecord::Promise { .. }));
         process.log_busy = Some(group);
         let mut takes = self.dice.between(self.plan.disk_us.0, self.plan.disk_us.1);
-        // A promise stands in both superblocks, one after the other; the log is flushed meanwhile. On disks that are
-        // slow everywhere elections take longer then than the check of progress allows (docs/verification.md).
-        if promises && 2 * self.plan.disk_us.1 < self.plan.election_us {
+        // A promise stands in both superblocks, one after the other; the log is flushed meanwhile.
+        if promises {
             takes *= 2;
         }
         let at_us = (self.now_us + takes).max(target.stalled_until + takes);

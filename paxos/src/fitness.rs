@@ -46,6 +46,19 @@ impl Core {
         }
     }
 
+    /// Whether this replica leads, and so many voters have told that they lack room or apply nothing that the others are
+    /// no majority. Nothing is assumed of those who have told nothing.
+    #[must_use]
+    pub fn is_majority_unfit(&self) -> bool {
+        let Part::Leader(leadership) = &self.part else {
+            return false;
+        };
+        let others = leadership.streams.values();
+        let told = others.filter_map(|stream| stream.condition);
+        let unfit = told.chain([self.condition]).filter(|it| it.severity() > 0);
+        unfit.count() + self.quorum() > self.config.membership.members.len()
+    }
+
     /// A follower that has room and applies, or at least more so than this replica. It must have said so: at the
     /// beginning of a leadership nothing is known of anybody.
     fn better_condition(&self, leadership: &Leadership) -> Option<NodeId> {

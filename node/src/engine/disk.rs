@@ -14,6 +14,10 @@
 //! The reserve holds two segments, because the log may prepare one at any time before the space is measured again, and
 //! two snapshots, because it takes two to let go of the log before them.
 //!
+//! Disks differ a little, if only in when their logs were cut. So a leader with room takes no new work either while
+//! most replicas say that they have none: a follower whose disk is full to the end cannot apply the removal that would
+//! empty it, because the writes before it wait for room.
+//!
 //! What frees space goes on from the reserve: removing a file, and opening the session that this takes. A session writes
 //! a block of the log at most when it is opened, which the next two snapshots give back, and some hundred bytes of state
 //! while it lives. So that no flood of them uses up what releases and expiries live on, a leader whose disk has no room
@@ -135,7 +139,8 @@ impl Engine {
             || now.since(self.disk.applied_at) >= QUIET_US;
         let idle = self.batch.is_empty() && self.requests.in_flight() == 0;
         let leads = self.role == Role::Leader && self.shutting_down.is_none();
-        if leads && self.is_low_on_space() && wanted && idle && self.disk.added < ENTRIES_ADDED {
+        let low = self.is_low_on_space() || self.core.is_majority_unfit();
+        if leads && low && wanted && idle && self.disk.added < ENTRIES_ADDED {
             self.disk.added += 1;
             self.enqueue(Carried::Own, EntryKind::Time, Bytes::new());
         }

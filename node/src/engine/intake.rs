@@ -97,6 +97,9 @@ impl Engine {
         if self.disk.is_tight() {
             return Some(NO_ROOM_ON_DISK.to_owned());
         }
+        if self.core.is_majority_unfit() {
+            return Some(NO_ROOM_AT_MOST.to_owned());
+        }
         // While applying lags, a retry would only lengthen the backlog that its answer is stuck behind.
         if self.backlog.is_behind() {
             return Some("replica is still applying committed entries; retry".to_owned());
@@ -193,12 +196,14 @@ impl Engine {
         Some(unavailable(reason, self.pacing.come_back(bytes, now)))
     }
 
-    /// Why there is no room on the disk for a command that adds work.
+    /// Why there is no room on the disks for a command that adds work.
     fn no_space(&self, bytes: usize) -> Option<&'static str> {
         if self.disk_low {
             Some(NO_ROOM_FOR_LOG)
+        } else if self.lacks_disk(bytes) {
+            Some(NO_ROOM_ON_DISK)
         } else {
-            self.lacks_disk(bytes).then_some(NO_ROOM_ON_DISK)
+            self.core.is_majority_unfit().then_some(NO_ROOM_AT_MOST)
         }
     }
 
@@ -434,6 +439,9 @@ const NO_ROOM_FOR_FILES: &str = "the disk of the data files is full; retry once 
 /// What new work is told that would use up the disk's reserve.
 const NO_ROOM_ON_DISK: &str =
     "the disk is nearly full, and what is left is kept for releases; retry once there is space";
+/// What new work is told while this replica has room and most others have none.
+const NO_ROOM_AT_MOST: &str =
+    "the disks of most replicas are nearly full; retry once there is space";
 /// What new work is told that finds no room.
 const OVERLOADED: &str = "leader has no room for more work; retry";
 

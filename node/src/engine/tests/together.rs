@@ -205,3 +205,40 @@ fn the_majority_decides_who_stops_when_states_differ() {
         assert!(trio.engines.values().all(|engine| engine.applied() > at));
     }
 }
+
+/// A leader that has room takes no new work while most have none: they could never apply the removal that gives them
+/// some. It gives their snapshots slots, and goes on once a majority has room.
+#[test]
+fn new_work_needs_a_majority_with_room() {
+    let mut trio = Trio::new();
+    let leader = trio.leader().expect("a leader");
+    let followers: Vec<NodeId> = trio
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    let measured = |trio: &mut Trio, node: NodeId, bytes| {
+        trio.inbox.push_back((node, Input::DiskFree(Some(bytes))));
+        trio.run_ms(1_500);
+    };
+    const PLENTY: u64 = 1 << 40;
+    measured(&mut trio, leader, PLENTY);
+    measured(&mut trio, followers[0], 0);
+    assert_eq!(trio.engines[&leader].refuses_work(), None);
+    measured(&mut trio, followers[1], 0);
+    assert_eq!(trio.leader(), Some(leader));
+    let refused = trio.engines[&leader].refuses_work();
+    assert!(
+        refused.is_some_and(|why| why.contains("most replicas")),
+        "new work is taken"
+    );
+    let applied = trio.engines[&leader].applied();
+    measured(&mut trio, leader, PLENTY);
+    assert!(trio.engines[&leader].applied() > applied, "no new slot");
+    let sessions = trio.engines[&leader].applied();
+    trio.pass_a_hash();
+    let opened = trio.engines[&leader].applied().0 - sessions.0;
+    assert!(opened >= 64, "{opened} sessions were opened");
+    measured(&mut trio, followers[0], PLENTY);
+    assert_eq!(trio.engines[&leader].refuses_work(), None);
+}

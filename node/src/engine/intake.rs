@@ -203,7 +203,9 @@ impl Engine {
         } else if self.lacks_disk(bytes) {
             Some(NO_ROOM_ON_DISK)
         } else {
-            self.core.is_majority_unfit().then_some(NO_ROOM_AT_MOST)
+            // What this replica itself waits for has its own words.
+            let others = !self.files_blocked && self.core.is_majority_unfit();
+            others.then_some(NO_ROOM_AT_MOST)
         }
     }
 

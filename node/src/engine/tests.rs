@@ -700,6 +700,26 @@ fn applying_takes_turns() {
     assert!(sole.engine.next_wake() > sole.now.mono);
 }
 
+/// What is refused while files wait for space is told why.
+#[test]
+fn files_that_wait_for_space_are_the_reason() {
+    let mut sole = Sole::new(options());
+    let session = sole.open(1);
+    sole.give(Input::FilesBlocked(true));
+    let other = Command::Open {
+        nonce: 99,
+        ttl_ms: 0,
+        name: String::new(),
+    };
+    for command in [acquire(session, 1), other] {
+        sole.command(1, &command);
+        let [(_, ResponseBody::Unavailable { reason, .. })] = &sole.answers()[..] else {
+            panic!("refused")
+        };
+        assert!(reason.contains("data files"), "{reason}");
+    }
+}
+
 /// Whoever waits for what a full disk keeps from being applied is sent on when another takes the lead.
 #[test]
 fn a_lost_leadership_answers_what_a_full_disk_holds_back() {

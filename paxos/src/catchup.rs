@@ -59,6 +59,7 @@ impl Core {
         self.adopt_chosen(fresh, out);
         self.fetch_if_leaderless(from, m.chosen, out);
         if let Part::Candidate(candidate) = &mut self.part {
+            candidate.step_at = self.now;
             candidate.deadline = candidate
                 .deadline
                 .max(self.now.after(self.config.election_us));

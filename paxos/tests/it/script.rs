@@ -24,6 +24,7 @@
 //! | `stops` | from here on a replica may stop by itself |
 //! | `hash N SLOT HASH` | N's application says what its state hashes to |
 //! | `snapshot N SLOT` | N's application saved a snapshot |
+//! | `cut N` | N's log has reached its cap: what is behind the snapshot goes |
 //! | `status` | one line per replica |
 
 use std::fmt::Write as _;
@@ -164,6 +165,7 @@ fn command(cluster: &mut Cluster, words: &[&str]) -> String {
                 },
             )
         }
+        "cut" => cluster.cut(node(1), true),
         "status" => return status(cluster),
         other => panic!("unknown command {other}"),
     };

@@ -6,18 +6,14 @@
 //! replica is told, [`server`] runs it, [`http`] and [`metrics`] show it; [`dev`] and [`demo`] run
 //! several, [`cli`] is the command line.
 
-pub mod boot;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod dev;
-pub mod engine;
 pub mod failure;
-pub mod filestore;
 pub mod http;
 pub mod local;
 pub mod logging;
 pub mod metrics;
-pub mod records;
 pub mod server;

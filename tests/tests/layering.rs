@@ -8,27 +8,39 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which of our crates each crate may use. The ground crates use none.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("wal", &[]),
     ("paxos", &[]),
     ("statemachine", &[]),
     ("net", &[]),
+    ("replica", &["wal", "paxos", "statemachine", "net"]),
     // `client` for the demo, which is a user like any other.
-    ("node", &["wal", "paxos", "statemachine", "net", "client"]),
+    (
+        "node",
+        &["wal", "paxos", "statemachine", "net", "replica", "client"],
+    ),
     ("client", &["net", "statemachine"]),
     ("holdfast", &TOOLS),
     ("walinspect", &TOOLS),
     ("lockbench", &TOOLS),
     (
         "tests",
-        &["wal", "paxos", "statemachine", "net", "node", "client"],
+        &[
+            "wal",
+            "paxos",
+            "statemachine",
+            "net",
+            "replica",
+            "node",
+            "client",
+        ],
     ),
 ];
 
 const TOOLS: [&str; 5] = ["wal", "paxos", "statemachine", "net", "client"];
 
 /// Crates without clock, socket, file, thread or hash map.
-const PURE: [&str; 2] = ["paxos", "statemachine"];
+const PURE: [&str; 3] = ["paxos", "statemachine", "replica"];
 
 /// What a fence must name, each with a reason.
 const FENCED: [&str; 6] = [

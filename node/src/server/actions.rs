@@ -3,13 +3,13 @@
 use net::ResponseBody::{NotLeader, Unavailable, Unknown};
 use paxos::{Role, RoleChange};
 
-use crate::engine::{Effect, Input, Now};
 use crate::failure::{Exit, Failure};
-use crate::records;
 use crate::server::reactor::Reactor;
 use crate::server::snapshots::Done;
 use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy};
 use crate::server::{loads, notes, rebuilds};
+use replica::engine::{Effect, Input, Now};
+use replica::records;
 
 impl Reactor {
     pub(super) fn act(&mut self, now: Now) -> Result<(), Failure> {

@@ -27,11 +27,11 @@ use net::{Hello, HelloRole, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::engine::ConnId;
 use crate::failure::with_causes;
 use crate::metrics::Metrics;
 use crate::server::inbox::{Event, Inbox};
 use crate::server::throttle::Throttle;
+use replica::engine::ConnId;
 
 /// A caller greets within this time or is gone.
 const HANDSHAKE: Duration = Duration::from_secs(5);

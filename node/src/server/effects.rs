@@ -10,15 +10,15 @@ use std::sync::{Arc, mpsc};
 
 use statemachine::{FileId, FileOp};
 
-use crate::engine::{Effect, FileRead, SnapshotJob};
 use crate::failure::{Exit, Failure, with_causes};
-use crate::filestore::{
-    CheckStep, FileDone, FileError, FileJob, FileStore, Needless, ReadError, ReadJob, Rebuild,
-    RecheckMark, SyncSet,
-};
 use crate::server::clients::Clients;
 use crate::server::inbox::{Event, Inbox};
 use crate::server::rebuilds::Done;
+use replica::engine::{Effect, FileRead, SnapshotJob};
+use replica::filestore::{
+    CheckStep, FileDone, FileError, FileJob, FileStore, Needless, ReadError, ReadJob, Rebuild,
+    RecheckMark, SyncSet,
+};
 
 /// Bytes of a data file that one slice of the background check reads.
 const CHECK_SLICE_BYTES: usize = 256 << 10;
@@ -528,10 +528,10 @@ fn read_again_ms(error: &ReadError) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::ConnId;
     use crate::metrics::Metrics;
     use bytes::Bytes;
     use net::{Response, ResponseBody};
+    use replica::engine::ConnId;
     use statemachine::FileFact;
     use wal::storage::MemDisk;
 
@@ -600,7 +600,7 @@ mod tests {
             crc32: 0,
         };
         files
-            .cut_back(&[fact], crate::filestore::Inspection::Lengths)
+            .cut_back(&[fact], replica::filestore::Inspection::Lengths)
             .expect("nothing to cut");
         let inbox = Arc::new(Inbox::default());
         let clients = Clients::new(
@@ -610,7 +610,7 @@ mod tests {
             Arc::new(Metrics::new()),
         );
         let mut effects = Effects::new(files, inbox);
-        let origin = crate::engine::Origin {
+        let origin = replica::engine::Origin {
             conn: ConnId(1),
             request: 1,
         };
@@ -638,7 +638,7 @@ mod tests {
         let disk = MemDisk::new();
         let (mut files, id, name) = files_with_one(disk.clone());
         disk.damage("files/f", 0, b"x");
-        let origin = crate::engine::Origin {
+        let origin = replica::engine::Origin {
             conn: ConnId(1),
             request: 1,
         };

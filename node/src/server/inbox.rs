@@ -15,11 +15,11 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::engine::{self, ConnId};
 use crate::failure::Failure;
-use crate::filestore::FileDone;
 use crate::server::desk::Report;
 use crate::server::effects::Rotten;
+use replica::engine::{self, ConnId};
+use replica::filestore::FileDone;
 
 /// One thing that happened.
 #[derive(Debug)]

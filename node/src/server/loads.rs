@@ -6,10 +6,10 @@ use std::sync::Arc;
 use paxos::LoadLog;
 use wal::Reader;
 
-use crate::boot::exit_of_read;
 use crate::failure::{Exit, Failure, with_causes};
-use crate::records;
 use crate::server::inbox::{Event, Inbox};
+use replica::boot::exit_of_read;
+use replica::records;
 
 /// Reads what `wanted` asks for; the answer goes to `inbox`.
 pub(crate) fn start(wanted: LoadLog, reader: Reader, inbox: Arc<Inbox>) {

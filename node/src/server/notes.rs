@@ -2,7 +2,7 @@
 
 use paxos::{Note as Core, Why};
 
-use crate::engine::Note;
+use replica::engine::Note;
 
 /// Writes one line.
 pub(crate) fn write(note: &Note) {

@@ -14,9 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::config::ServeConfig;
-use crate::engine::Input;
 use crate::failure::with_causes;
 use crate::metrics::{Metrics, Traffic};
+use replica::engine::Input;
 
 /// Messages received from peers and not handled; beyond that the links are not read.
 const RECEIVED_MAX: usize = 256;

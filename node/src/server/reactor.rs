@@ -23,7 +23,6 @@ use paxos::{MonoTime, NodeId, Role};
 use tokio::time::{Instant, Sleep};
 
 use crate::clock::{Clock, micros};
-use crate::engine::{Engine, Input, Now, Output};
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::server::clients::Clients;
@@ -35,6 +34,7 @@ use crate::server::peers::Peers;
 use crate::server::snapshots::Snapshots;
 use crate::server::standing::{Asker, Standing};
 use crate::server::wal_bridge::WalBridge;
+use replica::engine::{Engine, Input, Now, Output};
 
 /// How often what may change unseen is looked at: the disk's space, what peers acknowledged.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use wal::snapshot::{SnapshotHeader, SnapshotRef};
 use wal::{Log, SharedDisk};
 
-use crate::engine::SnapshotJob;
 use crate::failure::{Exit, Failure, with_causes};
-use crate::filestore::SyncSet;
 use crate::server::inbox::{Event, Inbox};
 use crate::server::wal_bridge::write_failed;
+use replica::engine::SnapshotJob;
+use replica::filestore::SyncSet;
 
 /// What came of a job.
 #[derive(Debug)]

@@ -10,13 +10,13 @@ use paxos::Slot;
 use tokio::sync::oneshot;
 
 use crate::config::ServeConfig;
-use crate::engine::{ConnId, Engine, Note};
 use crate::server::clients::Clients;
 use crate::server::desk::{FellBehind, Load, Report};
 use crate::server::effects::Effects;
 use crate::server::listeners::Addresses;
 use crate::server::peers::Peers;
 use crate::server::wal_bridge::WalBridge;
+use replica::engine::{ConnId, Engine, Note};
 
 /// Who wants to know.
 #[derive(Debug)]

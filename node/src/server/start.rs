@@ -10,10 +10,8 @@ use statemachine::Settings;
 use wal::storage::RealDisk;
 use wal::{Environment, Folder, SharedDisk};
 
-use crate::boot::{self, BootConfig, Booted, Refusal};
 use crate::clock::{Clock, micros};
 use crate::config::ServeConfig;
-use crate::engine::{Output, SnapshotPolicy};
 use crate::failure::{Exit, Failure};
 use crate::http::{self, Hosts, Pages};
 use crate::metrics::Metrics;
@@ -29,6 +27,8 @@ use crate::server::reactor::{Pace, Reactor};
 use crate::server::snapshots::Snapshots;
 use crate::server::standing::Standing;
 use crate::server::wal_bridge::WalBridge;
+use replica::boot::{self, BootConfig, Booted, Refusal};
+use replica::engine::{Output, SnapshotPolicy};
 
 /// Pause between two attempts to start on a full disk. Each counts as a start of its own.
 const FULL_PAUSE: Duration = Duration::from_secs(2);

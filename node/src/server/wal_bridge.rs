@@ -12,11 +12,11 @@ use paxos::{Memories, ReleaseLog, Remember, Slot, WalAppend, WalSeq};
 use wal::{Log, LogOptions, NextSnapshots, Progress, Submitted, Writer};
 
 use crate::clock::micros;
-use crate::engine::Input;
 use crate::failure::{Exit, Failure, with_causes};
-use crate::records;
 use crate::server::desk::LogReport;
 use crate::server::inbox::{Event, Inbox};
+use replica::engine::Input;
+use replica::records;
 
 /// How long the end waits for jobs that use the log.
 const JOBS_PATIENCE: Duration = Duration::from_millis(500);

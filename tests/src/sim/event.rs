@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use node::engine::Input;
+use replica::engine::Input;
 
 use super::network::ToClient;
 

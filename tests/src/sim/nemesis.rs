@@ -1,8 +1,8 @@
 //! The faults, and the marks of what the runs went through.
 
 use net::ResponseBody;
-use node::engine::{Input, Note};
 use paxos::{Admin, NodeId};
+use replica::engine::{Input, Note};
 use statemachine::{Event as MachineEvent, Fate, LostWhy, Outcome};
 use wal::storage::{Fault as DiskFault, Operation, SyncFailure};
 

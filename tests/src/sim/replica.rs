@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use node::boot::{self, BootConfig, Booted, Refusal};
-use node::engine::{Effect, Engine, Input, Now, Output, SnapshotJob};
-use node::filestore::{FileError, FileStore};
-use node::records;
 use paxos::{Ballot, Entry, MonoTime, NodeId, Slot, WalAppend};
+use replica::boot::{self, BootConfig, Booted, Refusal};
+use replica::engine::{Effect, Engine, Input, Now, Output, SnapshotJob};
+use replica::filestore::{FileError, FileStore};
+use replica::records;
 use wal::storage::{MemDisk, SharedDisk};
 use wal::{Environment, Folder, SnapshotHeader, Writer};
 

@@ -15,8 +15,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use node::engine::apply_entry;
 use paxos::{ClusterClock, Entry, EntryKind, Moved, Slot};
+use replica::engine::apply_entry;
 use statemachine::{
     Answer, Command, Event, Fate, FileId, FileOp, LeftQueueWhy, LostWhy, Machine, Outcome, Query,
     Refusal, Reply, ReplyTo, Seq, SessionId, Token,

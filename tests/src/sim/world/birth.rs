@@ -1,9 +1,9 @@
 //! The birth of the cluster, before its clocks start: fresh folders are laid out and their replicas meet,
 //! two at a time, while machines die at any call of a disk.
 
-use node::boot::Refusal;
 use paxos::birth::{Announcement, Birth, BirthAction, BirthRecord};
 use paxos::{DiskId, NodeId};
+use replica::boot::Refusal;
 use wal::Folder;
 
 use super::World;

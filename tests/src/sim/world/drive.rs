@@ -1,9 +1,9 @@
 //! What a server's driver does around the engine: inputs in, outputs out, and a look at each of them for
 //! the checks before anybody else learns of it.
 
-use node::engine::{Input, Note, Output};
-use node::records;
 use paxos::{EntryKind, Message, NodeId, WalRecord};
+use replica::engine::{Input, Note, Output};
+use replica::records;
 
 use super::World;
 use crate::sim::check::{Verdict, Violation, ensure};

@@ -1,7 +1,7 @@
 //! Starts, ends and connections of replicas.
 
-use node::engine::Input;
 use paxos::{NodeId, Slot};
+use replica::engine::Input;
 
 use super::World;
 use crate::sim::check::{Verdict, Violation, ensure};
@@ -69,7 +69,11 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn on_refusal(&mut self, replica: usize, refusal: &node::boot::Refusal) -> Verdict {
+    pub(super) fn on_refusal(
+        &mut self,
+        replica: usize,
+        refusal: &replica::boot::Refusal,
+    ) -> Verdict {
         if self.was_refused(replica) {
             return self.on_copy_starts_again(replica, refusal.exit);
         }

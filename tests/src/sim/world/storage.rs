@@ -1,8 +1,8 @@
 //! What a replica's disk does, and when: commit groups, files, snapshots, errors.
 
-use node::engine::{Effect, Input};
-use node::filestore::{CheckStep, FileError, ReadError};
 use paxos::{Slot, WalRecord};
+use replica::engine::{Effect, Input};
+use replica::filestore::{CheckStep, FileError, ReadError};
 use statemachine::FileOp;
 use wal::storage::Disk as _;
 

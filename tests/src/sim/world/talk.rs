@@ -3,7 +3,7 @@
 use std::fmt;
 
 use net::ResponseBody;
-use node::engine::{ConnId, Input};
+use replica::engine::{ConnId, Input};
 
 use super::World;
 use crate::sim::check::Verdict;

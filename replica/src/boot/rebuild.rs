@@ -4,26 +4,20 @@
 //! damaged bytes of the file is loaded a second time, and the log replayed from there; of all that comes of it only the
 //! writes to this file are carried out.
 
-use std::thread;
-use std::time::Duration;
-
 use paxos::Slot;
 use wal::snapshot::SnapshotRef;
 use wal::storage::Disk;
 use wal::{Reader, snapshot};
 
 use super::base::load;
+use crate::causes::with_causes;
 use crate::engine::{SnapshotJob, apply_entry};
-use crate::failure::with_causes;
 use crate::filestore::{Rebuild, Rebuilt};
 use crate::records;
 use statemachine::FileOp;
 
-/// How often, and with which pause, an entry is asked for that was applied and is not durable here yet.
-const READ_TRIES: u32 = 200;
-const READ_PAUSE: Duration = Duration::from_millis(50);
-
-/// Writes a damaged file again. `applied` is the last slot that the replica has applied. Waits for the disk.
+/// Writes a damaged file again. `applied` is the last slot that the replica has applied; its log
+/// must be durable up to there. Reads and writes the disk.
 ///
 /// # Errors
 ///
@@ -103,15 +97,11 @@ fn replay(
     file.finish(&fact).map_err(|error| with_causes(&error))
 }
 
-/// The entry of a slot that was applied. This replica's own log may follow a little later.
+/// The entry of a slot that was applied.
 fn read(reader: &Reader, slot: Slot) -> Result<paxos::Entry, String> {
-    for _ in 0..READ_TRIES {
-        match records::read(reader, slot) {
-            Ok(Some((_, entry, _))) => return Ok(entry),
-            Ok(None) if reader.last_slot() < slot.0 => thread::sleep(READ_PAUSE),
-            Ok(None) => break,
-            Err(error) => return Err(with_causes(&error)),
-        }
+    match records::read(reader, slot) {
+        Ok(Some((_, entry, _))) => Ok(entry),
+        Ok(None) => Err(format!("slot {slot} of the log is unreadable")),
+        Err(error) => Err(with_causes(&error)),
     }
-    Err(format!("slot {slot} of the log is unreadable"))
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 )]
 use std::time::{Duration, Instant};
 
-use paxos::{MonoTime, NodeId};
+use paxos::birth::BirthRecord;
+use paxos::{DiskId, MonoTime, NodeId};
 use replica::boot::{self, BootConfig};
 use replica::engine::{Engine, Input, Now, Output};
 use wal::Environment;
@@ -18,8 +19,16 @@ fn large() -> Engine {
     let disk: SharedDisk = Arc::new(MemDisk::new());
     let mut config = BootConfig::new(NodeId(1));
     config.settings.files = 20_000;
-    let folder = boot::open_folder(disk.clone(), config.node, Environment::seeded(1))
+    let mut folder = boot::open_folder(disk.clone(), config.node, Environment::seeded(1))
         .expect("an empty disk is laid out");
+    let record = BirthRecord {
+        cluster: 7,
+        name: "test".to_owned(),
+        members: vec![(config.node, DiskId(folder.meta().disk))],
+    };
+    folder
+        .store_birth(record.cluster, &record.encode())
+        .expect("stored");
     let mut now = Now {
         mono: MonoTime(1_000_000),
         wall_ms: 5,

@@ -21,7 +21,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ),
     ("client", &["net", "statemachine"]),
     ("holdfast", &TOOLS),
-    ("walinspect", &TOOLS),
+    // `replica` to replay a log as a replica does.
+    ("walinspect", &["wal", "paxos", "statemachine", "replica"]),
     ("lockbench", &TOOLS),
     (
         "tests",

@@ -1,15 +1,16 @@
-//! What the reactor does with the engine's output: sends, log, effects, jobs, words.
+//! What the reactor does with a replica's output: sends, log, answers, jobs, words.
 
 use net::ResponseBody::{NotLeader, Unavailable, Unknown};
 use paxos::{Role, RoleChange};
+use replica::engine::Now;
+use replica::{Done, Job, Stop};
 
 use crate::failure::{Exit, Failure};
+use crate::server::files::Work;
+use crate::server::inbox::Event;
 use crate::server::reactor::Reactor;
-use crate::server::snapshots::Done;
 use crate::server::wal_bridge::{COMMIT_POLICY, CommitPolicy};
 use crate::server::{loads, notes, rebuilds};
-use replica::engine::{Effect, Input, Now};
-use replica::records;
 
 impl Reactor {
     pub(super) fn act(&mut self, now: Now) -> Result<(), Failure> {
@@ -26,19 +27,20 @@ impl Reactor {
         if !inline {
             self.wal.submit(&mut self.out.wal, false)?;
         }
-        self.run_effects(now)?;
+        self.reply(now);
         self.wal.submit(&mut self.out.wal, true)?;
         self.remember()?;
-        self.start_jobs()?;
+        self.start_jobs();
         self.tell();
-        if self.pace.role != Role::Leader {
-            self.effects.let_go_of_answers(&self.clients);
-        }
-        match self.out.fatal.take() {
-            Some(why) => {
+        match self.out.stop.take() {
+            Some(stop) => {
                 // Why it stops must be known to its next start.
                 self.wal.finish_remembering();
-                Err(Failure::new(Exit::Damaged, why))
+                let exit = match stop {
+                    Stop::Damaged(_) => Exit::Damaged,
+                    Stop::WriteFailed(_) => Exit::WriteFailed,
+                };
+                Err(Failure::new(exit, stop.why()))
             }
             None => Ok(()),
         }
@@ -55,94 +57,54 @@ impl Reactor {
         Ok(())
     }
 
-    fn run_effects(&mut self, now: Now) -> Result<(), Failure> {
-        for effect in &mut self.out.effects {
-            if let Effect::Reply { response, .. } = effect {
-                if matches!(
-                    response.body,
-                    NotLeader { .. } | Unavailable { .. } | Unknown { .. }
-                ) {
-                    self.metrics.proposals_failed.inc();
-                }
-                self.standing.name_leader(&mut response.body, &self.peers);
+    fn reply(&mut self, now: Now) {
+        for (conn, mut response) in self.out.replies.drain(..) {
+            if matches!(
+                response.body,
+                NotLeader { .. } | Unavailable { .. } | Unknown { .. }
+            ) {
+                self.metrics.proposals_failed.inc();
             }
+            self.standing.name_leader(&mut response.body, &self.peers);
+            self.clients.reply(conn, &response);
         }
-        self.effects.run(&mut self.out.effects, &self.clients)?;
         self.clients.flush();
         self.commits
-            .on_applied(self.engine.applied(), self.now().mono, &self.metrics);
-        self.tell_blocked(now);
-        Ok(())
-    }
-
-    /// Tells the engine when file operations begin or cease to wait for space.
-    pub(super) fn tell_blocked(&mut self, now: Now) {
-        let blocked = self.effects.is_blocked();
-        if blocked != self.pace.blocked {
-            self.pace.blocked = blocked;
-            self.engine
-                .handle(now, Input::FilesBlocked(blocked), &mut self.out);
+            .on_applied(self.replica.applied(), self.now().mono, &self.metrics);
+        let slow = self.clients.overfull();
+        if std::mem::replace(&mut self.pace.readers_slow, slow) != slow {
+            let input = replica::Input::ReadersSlow(slow);
+            self.replica.handle(now, input, &mut self.out);
         }
     }
 
-    fn start_jobs(&mut self) -> Result<(), Failure> {
-        for wanted in self.out.load_log.drain(..) {
-            loads::start(wanted, self.wal.log().reader(), self.inbox.clone());
-        }
-        if let Some(job) = self.out.snapshot.take() {
-            self.effects.hold_snapshot(job);
-        }
-        if let Some(file) = self.effects.take_rebuild() {
-            let (applied, reader) = (self.engine.applied(), self.wal.log().reader());
-            rebuilds::start(file, applied, reader, self.inbox.clone());
-        }
-        // A damaged file is rebuilt from the log, now or at the next start: it is not cut then, until it reaches its cap.
-        let hold = self.effects.has_damage() && self.wal.log_bytes() < self.keep_log_bytes;
-        if !hold && let Some((job, files)) = self.effects.take_snapshot() {
-            self.snapshots.start(job, files, self.wal.log());
-        }
-        if let Some(release) = self.out.release_log.take() {
-            self.wal
-                .release(release, self.keep_log_bytes, self.inbox.clone());
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_snapshot(&mut self, now: Now, done: Done) -> Result<(), Failure> {
-        let Done {
-            job,
-            result,
-            unsynced,
-        } = done;
-        if let Some(set) = unsynced {
-            self.effects.on_sync_failed(set);
-        }
-        match result {
-            Ok(saved) => {
-                let meta = records::snapshot_meta(&saved);
-                let needless = self.effects.on_snapshot_saved(&job);
-                tokio::task::spawn_blocking(move || needless.unlink());
-                self.engine.handle(
-                    now,
-                    Input::SnapshotSaved {
-                        slot: job.slot,
-                        meta,
-                    },
-                    &mut self.out,
-                );
-                tracing::info!(slot = job.slot.0, bytes = saved.length, "snapshot taken");
-            }
-            Err(why) => {
-                tracing::error!(
-                    slot = job.slot.0,
-                    why,
-                    "no snapshot was taken; another is tried later"
-                );
-                self.engine
-                    .handle(now, Input::SnapshotFailed, &mut self.out);
+    fn start_jobs(&mut self) {
+        for job in self.out.jobs.drain(..) {
+            let inbox = self.inbox.clone();
+            match job {
+                Job::File(job) => self.files.have_done(Work::Job(job)),
+                Job::Mark(mark) => self.files.have_done(Work::Mark(mark)),
+                Job::Read(part) => {
+                    tokio::task::spawn_blocking(move || {
+                        inbox.push(Event::Done(Done::Read(part.run())));
+                    });
+                }
+                Job::Rebuild { file, applied } => {
+                    rebuilds::start(file, applied, self.wal.log().reader(), inbox);
+                }
+                Job::Snapshot { job, files } => self.snapshots.start(job, files, self.wal.log()),
+                Job::Unlink(needless) => {
+                    tokio::task::spawn_blocking(move || needless.unlink());
+                }
+                Job::Load(wanted) => loads::start(wanted, self.wal.log().reader(), inbox),
             }
         }
-        Ok(())
+        if let Some(release) = self.out.release.take() {
+            self.wal.release(release, self.inbox.clone());
+        }
+        if let Some(next) = self.out.reclaimable.take() {
+            self.wal.tell_reclaimable(next, self.inbox.clone());
+        }
     }
 
     /// Passes on what happened to the log of the operator and to the figures.
@@ -152,7 +114,9 @@ impl Reactor {
         }
         for note in self.out.notes.drain(..) {
             notes::write(&note);
-            self.standing.on_note(&note);
+            if let replica::Note::Engine(note) = &note {
+                self.standing.on_note(note);
+            }
         }
         if let Some(change) = self.out.role.take() {
             self.on_role(change);

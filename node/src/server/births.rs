@@ -20,9 +20,10 @@ use tokio::time::{Instant, interval_at};
 use wal::Folder;
 
 use crate::config::{Peer, ServeConfig};
-use crate::failure::{Exit, Failure, with_causes};
+use crate::failure::{Exit, Failure};
 use crate::server::desk::{Desk, Phase};
 use crate::server::peers::{Speaker, record_of};
+use replica::causes::with_causes;
 
 /// How long one meeting may take.
 const MEETING: Duration = Duration::from_secs(1);

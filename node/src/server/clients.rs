@@ -27,10 +27,10 @@ use net::{Hello, HelloRole, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::failure::with_causes;
 use crate::metrics::Metrics;
 use crate::server::inbox::{Event, Inbox};
 use crate::server::throttle::Throttle;
+use replica::causes::with_causes;
 use replica::engine::ConnId;
 
 /// A caller greets within this time or is gone.

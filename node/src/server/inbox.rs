@@ -17,9 +17,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::failure::Failure;
 use crate::server::desk::Report;
-use crate::server::effects::Rotten;
+use replica::Done;
 use replica::engine::{self, ConnId};
-use replica::filestore::FileDone;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -37,21 +36,10 @@ pub(crate) enum Event {
     ConnectionEnded(ConnId),
     /// The log wrote more, or failed; it says itself which.
     LogMoved,
-    /// Part of a data file was read: the answer for a client.
-    FileRead {
-        /// Its connection.
-        conn: ConnId,
-        /// The answer.
-        response: net::Response,
-        /// The file and what is wrong with it, if its bytes are not what was written.
-        rotten: Option<Rotten>,
-    },
-    /// A damaged file was written again, or why not.
-    FileRebuilt(Box<super::rebuilds::Done>),
-    /// Another thread carried out a file operation, or what had to come before it.
-    FileDone(Box<FileDone>),
-    /// A snapshot was made, or why not.
-    Snapshot(Box<super::snapshots::Done>),
+    /// A job of the replica was done.
+    Done(Done),
+    /// Bytes of log and snapshots that two more snapshots would let go of.
+    Reclaimable(u64),
     /// Somebody asks how the replica stands.
     Ask {
         /// Whether the state's hash is wanted too.

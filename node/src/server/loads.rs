@@ -6,9 +6,10 @@ use std::sync::Arc;
 use paxos::LoadLog;
 use wal::Reader;
 
-use crate::failure::{Exit, Failure, with_causes};
+use crate::failure::{Exit, Failure};
 use crate::server::inbox::{Event, Inbox};
 use replica::boot::exit_of_read;
+use replica::causes::with_causes;
 use replica::records;
 
 /// Reads what `wanted` asks for; the answer goes to `inbox`.

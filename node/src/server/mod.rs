@@ -18,7 +18,7 @@ mod births;
 mod clients;
 mod commit_timer;
 pub mod desk;
-mod effects;
+mod files;
 mod inbox;
 pub mod listeners;
 mod loads;

@@ -1,24 +1,34 @@
-//! The operator's log: what the engine found worth a line.
+//! The operator's log: what the replica found worth a line.
 
 use paxos::{Note as Core, Why};
 
-use replica::engine::Note;
+use replica::engine::Note as Engine;
+use replica::{FileNote, Note, SnapshotNote};
 
 /// Writes one line.
 pub(crate) fn write(note: &Note) {
     match note {
-        Note::Core(note) => write_core(note),
-        Note::SettingsDiffer { agreed, own } => {
+        Note::Engine(note) => write_engine(note),
+        Note::Files(note) => write_files(note),
+        Note::Snapshot(note) => write_snapshot(note),
+        Note::LowSpace(low) => tracing::warn!(low, "space for the log"),
+    }
+}
+
+fn write_engine(note: &Engine) {
+    match note {
+        Engine::Core(note) => write_core(note),
+        Engine::SettingsDiffer { agreed, own } => {
             tracing::warn!(
                 agreed,
                 own,
                 "the cluster has agreed on other settings than the flags say; the agreed ones count"
             );
         }
-        Note::SettingsProposed => {
+        Engine::SettingsProposed => {
             tracing::info!("the cluster agreed on the settings that this leader proposed")
         }
-        Note::BacklogSpilled { from } => {
+        Engine::BacklogSpilled { from } => {
             tracing::warn!(
                 from = from.0,
                 "applying is far behind: the rest will be read back from the log"
@@ -26,6 +36,35 @@ pub(crate) fn write(note: &Note) {
         }
         #[allow(unreachable_patterns, reason = "the engine may learn to say more")]
         other => tracing::info!(note = ?other, "engine"),
+    }
+}
+
+fn write_files(note: &FileNote) {
+    match note {
+        FileNote::NoRoom { why } => tracing::error!(
+            error = why,
+            "no space for the data files: applying waits until there is"
+        ),
+        FileNote::RoomAgain => tracing::info!("there is space again: files are written"),
+        FileNote::Damaged { told } => tracing::warn!("{told}"),
+        FileNote::Rebuilt { file } => {
+            tracing::info!(file, "written again from the log: it can be read again");
+        }
+        FileNote::NotRebuilt { file, why } => tracing::warn!(
+            file,
+            why,
+            "not written again while the replica runs; the next start tries once more, or ends with 5 and says what to put back"
+        ),
+    }
+}
+
+fn write_snapshot(note: &SnapshotNote) {
+    match note {
+        SnapshotNote::Begun { slot } => tracing::info!(slot, "taking a snapshot"),
+        SnapshotNote::Taken { slot, bytes } => tracing::info!(slot, bytes, "snapshot taken"),
+        SnapshotNote::Failed { slot, why } => {
+            tracing::error!(slot, why, "no snapshot was taken; another is tried later");
+        }
     }
 }
 

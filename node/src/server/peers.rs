@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::config::ServeConfig;
-use crate::failure::with_causes;
 use crate::metrics::{Metrics, Traffic};
+use replica::causes::with_causes;
 use replica::engine::Input;
 
 /// Messages received from peers and not handled; beyond that the links are not read.

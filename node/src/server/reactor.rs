@@ -1,13 +1,13 @@
-//! The loop of a replica: take everything that happened, let the engine decide, carry it out.
+//! The loop of a replica: take everything that happened, let the replica decide, do what it wants.
 //!
 //! ```text
 //!        ┌────────────── wait: inbox, links, timer ──────────────┐
 //!        ▼                                                       │
-//!   take all ─► engine.handle each ─► engine.finish ─► act ──────┘
-//!                                          ▲            │ 1 send to peers, one write each
-//!                                          │            │ 2 hand records to the log
-//!                                          └── durable ─┘ 3 effects in order, one write a client
-//!                                                         4 jobs: snapshot, loads, removal
+//!  take all ─► replica.handle each ─► replica.finish ─► act ─────┘
+//!                                          ▲             │ 1 send to peers, one write each
+//!                                          │             │ 2 hand records to the log
+//!                                          └── durable ──┘ 3 answers in order, one write a client
+//!                                                          4 jobs for other threads
 //! ```
 //!
 //! What decides never waits, and what waits never decides: nothing in a batch blocks but, by
@@ -28,18 +28,17 @@ use crate::metrics::Metrics;
 use crate::server::clients::Clients;
 use crate::server::commit_timer::CommitTimer;
 use crate::server::desk::{Desk, Phase};
-use crate::server::effects::Effects;
+use crate::server::files::Files;
 use crate::server::inbox::{Event, Inbox};
 use crate::server::peers::Peers;
 use crate::server::snapshots::Snapshots;
 use crate::server::standing::{Asker, Standing};
 use crate::server::wal_bridge::WalBridge;
-use replica::engine::{Engine, Input, Now, Output};
+use replica::engine::{Input, Now};
+use replica::{Output, Replica, Space};
 
 /// How often what may change unseen is looked at: the disk's space, what peers acknowledged.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// Between two slices of the background check of the files.
-const CHECK_PAUSE: Duration = Duration::from_millis(1);
 /// How long the end may take before it happens anyway.
 const END_PATIENCE: Duration = Duration::from_secs(3);
 /// How long clients have to read the last answers.
@@ -47,7 +46,7 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Everything a replica consists of.
 pub(crate) struct Reactor {
-    pub(crate) engine: Engine,
+    pub(crate) replica: Replica,
     pub(crate) clock: Clock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) desk: Desk,
@@ -55,11 +54,10 @@ pub(crate) struct Reactor {
     pub(crate) peers: Peers,
     pub(crate) clients: Rc<Clients>,
     pub(crate) wal: WalBridge,
-    pub(crate) effects: Effects,
+    pub(crate) files: Files,
     pub(crate) snapshots: Snapshots,
     pub(crate) standing: Standing,
     pub(crate) commits: CommitTimer,
-    pub(crate) keep_log_bytes: u64,
     pub(crate) pace: Pace,
     pub(crate) out: Output,
 }
@@ -71,8 +69,8 @@ pub(crate) struct Pace {
     housekeeping: MonoTime,
     /// Set once the process is to end: when at the latest.
     end: Option<MonoTime>,
-    /// Whether the engine was told that files wait for space.
-    pub(super) blocked: bool,
+    /// Whether the replica was told that clients leave too many answers unread.
+    pub(super) readers_slow: bool,
     /// The last leader known.
     pub(super) leader: Option<NodeId>,
     pub(super) role: Role,
@@ -88,7 +86,7 @@ impl Pace {
             armed: MonoTime(0),
             housekeeping: MonoTime(0),
             end: None,
-            blocked: false,
+            readers_slow: false,
             leader: None,
             role: Role::Follower,
             events: Vec::new(),
@@ -108,10 +106,7 @@ impl Reactor {
             self.batch()?;
             let over = self.pace.end.is_some_and(|end| {
                 let now = self.clock.mono();
-                now >= end
-                    || (self.engine.is_drained(now)
-                        && self.wal.is_idle()
-                        && self.effects.waiting() == 0)
+                now >= end || (self.replica.is_drained(now) && self.wal.is_idle())
             });
             if over {
                 return self.end().await;
@@ -143,11 +138,7 @@ impl Reactor {
     }
 
     fn due(&self) -> MonoTime {
-        let mut due = self.engine.next_wake().min(self.pace.housekeeping);
-        if !self.effects.are_checked() {
-            due = due.min(MonoTime(self.clock.mono().0 + micros(CHECK_PAUSE)));
-        }
-        due
+        self.replica.next_wake().min(self.pace.housekeeping)
     }
 
     pub(super) fn now(&self) -> Now {
@@ -164,15 +155,14 @@ impl Reactor {
         self.take_peers(now);
         self.take_inbox(now)?;
         self.take_durable()?;
-        if now.mono >= self.engine.next_wake() {
-            self.engine.handle(now, Input::Tick, &mut self.out);
+        if now.mono >= self.replica.next_wake() {
+            self.give(now, Input::Tick);
         }
         self.settle(now)?;
         if now.mono >= self.pace.housekeeping {
             self.pace.housekeeping = MonoTime(now.mono.0 + micros(HOUSEKEEPING));
             self.keep_house(now)?;
         }
-        self.effects.check_more(&self.clients);
         self.clients.flush();
         Ok(())
     }
@@ -182,10 +172,10 @@ impl Reactor {
         self.peers.receive_ready(&mut events);
         for event in events.drain(..) {
             if let PeerEvent::Down { .. } = &event {
-                self.peers.note_witness(&self.engine.core().witness());
+                self.note_witness();
             }
             if let Some(input) = self.peers.translate(event) {
-                self.engine.handle(now, input, &mut self.out);
+                self.give(now, input);
             }
         }
         self.pace.peer_events = events;
@@ -216,32 +206,19 @@ impl Reactor {
                         },
                     );
                 }
-                _ => self
-                    .engine
-                    .handle(now, Input::Client { conn, request }, &mut self.out),
+                _ => self.give(now, Input::Client { conn, request }),
             },
-            Event::ConnectionEnded(conn) => {
-                self.engine
-                    .handle(now, Input::ClientGone { conn }, &mut self.out)
+            Event::ConnectionEnded(conn) => self.give(now, Input::ClientGone { conn }),
+            Event::Engine(input) => self.give(now, input),
+            Event::Done(done) => {
+                let input = replica::Input::Done(done);
+                self.replica.handle(now, input, &mut self.out);
             }
-            Event::Engine(input) => self.engine.handle(now, input, &mut self.out),
+            Event::Reclaimable(bytes) => {
+                let input = replica::Input::Reclaimable(bytes);
+                self.replica.handle(now, input, &mut self.out);
+            }
             Event::Ask { hash, reply } => self.ask(Asker::Desk(reply), hash),
-            Event::Snapshot(done) => self.on_snapshot(now, *done)?,
-            Event::FileRead {
-                conn,
-                response,
-                rotten,
-            } => {
-                self.clients.reply(conn, &response);
-                rotten
-                    .into_iter()
-                    .for_each(|rotten| self.effects.on_rotten(&rotten));
-            }
-            Event::FileRebuilt(done) => self.effects.on_rebuilt(*done),
-            Event::FileDone(done) => {
-                self.effects.on_file_done(*done, &self.clients)?;
-                self.tell_blocked(now);
-            }
             Event::Failed(failure) => return Err(failure),
             Event::LogMoved => {}
             Event::Stop => self.begin_end(now),
@@ -252,20 +229,29 @@ impl Reactor {
     fn ask(&mut self, asker: Asker, hash: bool) {
         let mut report = self.report();
         if hash {
-            report.status.state_hash = self.engine.machine().state_hash();
+            report.status.state_hash = self.replica.engine().machine().state_hash();
         }
         asker.answer(report, &self.clients);
     }
 
     fn report(&self) -> crate::server::desk::Report {
         self.standing
-            .report(&self.engine, &self.wal, &self.effects, &self.clients)
+            .report(&self.replica, &self.wal, &self.clients)
     }
 
-    /// Lets the engine finish the batch and acts, until nothing more comes of it at once.
+    pub(super) fn give(&mut self, now: Now, input: Input) {
+        self.replica.handle(now, input.into(), &mut self.out);
+    }
+
+    fn note_witness(&mut self) {
+        let witness = self.replica.engine().core().witness();
+        self.peers.note_witness(&witness);
+    }
+
+    /// Lets the replica finish the batch and acts, until nothing more comes of it at once.
     fn settle(&mut self, now: Now) -> Result<(), Failure> {
         loop {
-            self.engine.finish(now, &mut self.out);
+            self.replica.finish(now, &mut self.out);
             self.act(now)?;
             if !self.take_durable()? && self.out.is_empty() {
                 return Ok(());
@@ -278,39 +264,27 @@ impl Reactor {
         let Some(seq) = self.wal.durable()? else {
             return Ok(false);
         };
-        self.engine
-            .handle(self.now(), Input::Durable { seq }, &mut self.out);
+        self.give(self.now(), Input::Durable { seq });
         Ok(true)
     }
 
     fn keep_house(&mut self, now: Now) -> Result<(), Failure> {
-        if let Some(low) = self.wal.low_space_changed() {
-            tracing::warn!(low, "space for the log");
-            self.engine.handle(now, Input::DiskLow(low), &mut self.out);
-        }
-        let free = self.snapshots.free_bytes();
-        let free = free.map(|free| free.saturating_sub(self.effects.waiting_bytes()));
-        self.engine
-            .handle(now, Input::DiskFree(free), &mut self.out);
-        if self.engine.is_low_on_space() {
-            let next = self.engine.next_snapshots(self.keep_log_bytes);
-            let removed_bytes = self.effects.reclaimable_bytes();
-            self.wal
-                .tell_reclaimable(next, removed_bytes, self.inbox.clone());
-        }
-        self.peers.note_witness(&self.engine.core().witness());
-        self.standing.forget_caught_up(&self.engine);
-        if self.effects.is_blocked() {
-            self.effects.retry(&self.clients)?;
-            self.tell_blocked(now);
-        }
+        let space = Space {
+            low: self.wal.low_space(),
+            free: self.snapshots.free_bytes(),
+            log_bytes: self.wal.log_bytes(),
+        };
+        let space = replica::Input::Space(space);
+        self.replica.handle(now, space, &mut self.out);
+        self.note_witness();
+        self.standing.forget_caught_up(self.replica.engine());
         self.settle(now)
     }
 
     fn begin_end(&mut self, now: Now) {
         self.desk.enter(Phase::Stopping);
         self.pace.end = Some(MonoTime(now.mono.0 + micros(END_PATIENCE)));
-        self.engine.handle(now, Input::ShuttingDown, &mut self.out);
+        self.give(now, Input::ShuttingDown);
     }
 
     /// Says goodbye to all and makes everything durable.

@@ -5,27 +5,16 @@ use std::thread;
 use std::time::Duration;
 
 use paxos::Slot;
-use statemachine::FileId;
 use wal::Reader;
 
 use crate::server::inbox::{Event, Inbox};
 use replica::boot;
-use replica::filestore::{Rebuild, Rebuilt};
+use replica::filestore::Rebuild;
+use replica::{Done, RebuildDone};
 
 /// How often, and with which pause, the log is looked at until it is durable as far as was applied.
 const LOG_TRIES: u32 = 200;
 const LOG_PAUSE: Duration = Duration::from_millis(50);
-
-/// What became of one file.
-#[derive(Debug)]
-pub(crate) struct Done {
-    /// Its identity.
-    pub(crate) id: FileId,
-    /// Its name.
-    pub(crate) name: String,
-    /// The file, or why it is as it was.
-    pub(crate) result: Result<Rebuilt, String>,
-}
 
 /// Writes the file again; the outcome goes to `inbox`.
 pub(crate) fn start(file: Rebuild, applied: Slot, reader: Reader, inbox: Arc<Inbox>) {
@@ -39,6 +28,7 @@ pub(crate) fn start(file: Rebuild, applied: Slot, reader: Reader, inbox: Arc<Inb
             thread::sleep(LOG_PAUSE);
         }
         let result = boot::rebuild(&reader, applied, file);
-        inbox.push(Event::FileRebuilt(Box::new(Done { id, name, result })));
+        let done = RebuildDone { id, name, result };
+        inbox.push(Event::Done(Done::Rebuilt(Box::new(done))));
     });
 }

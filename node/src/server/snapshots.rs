@@ -12,22 +12,13 @@ use bytes::Bytes;
 use wal::snapshot::{SnapshotHeader, SnapshotRef};
 use wal::{Log, SharedDisk};
 
-use crate::failure::{Exit, Failure, with_causes};
+use crate::failure::{Exit, Failure};
 use crate::server::inbox::{Event, Inbox};
 use crate::server::wal_bridge::write_failed;
+use replica::causes::with_causes;
 use replica::engine::SnapshotJob;
 use replica::filestore::SyncSet;
-
-/// What came of a job.
-#[derive(Debug)]
-pub(crate) struct Done {
-    /// The job, whose manifest the file store needs.
-    pub(crate) job: SnapshotJob,
-    /// The snapshot on the disk; or why there is none, which is no reason to stop.
-    pub(crate) result: Result<SnapshotRef, String>,
-    /// Files that could not be synced for want of room, for the file store to try again.
-    pub(crate) unsynced: Option<SyncSet>,
-}
+use replica::{Done, SnapshotDone};
 
 /// Where snapshots go and what they bear.
 #[derive(Clone, Debug)]
@@ -43,10 +34,9 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Starts the job on a thread for blocking work; its end is an [`Event::Snapshot`].
+    /// Starts the job on a thread for blocking work; it ends as [`Done::Snapshot`].
     pub(crate) fn start(&self, job: SnapshotJob, files: SyncSet, log: Arc<Log>) {
         let this = self.clone();
-        tracing::info!(slot = job.slot.0, "taking a snapshot");
         tokio::task::spawn_blocking(move || this.make(job, files, &log));
     }
 
@@ -58,33 +48,33 @@ impl Snapshots {
     fn make(self, job: SnapshotJob, files: SyncSet, log: &Log) {
         if let Err(error) = files.run() {
             if error.is_no_space() {
-                return self.inbox.push(Event::Snapshot(Box::new(Done {
-                    job,
-                    result: Err(with_causes(&error)),
-                    unsynced: Some(files),
-                })));
+                return self.report(job, Err(with_causes(&error)), Some(files));
             }
             let fatal = Failure::new(Exit::WriteFailed, with_causes(&error));
             return self.inbox.push(Event::Failed(fatal));
         }
         match self.write(&job) {
-            Err(why) => self.inbox.push(Event::Snapshot(Box::new(Done {
-                job,
-                result: Err(why),
-                unsynced: None,
-            }))),
+            Err(why) => self.report(job, Err(why), None),
             // In the superblock before anything else speaks of it.
-            Ok(saved) => log.snapshot_saved(saved, move |named| {
-                self.inbox.push(match named {
-                    Ok(()) => Event::Snapshot(Box::new(Done {
-                        job,
-                        result: Ok(saved),
-                        unsynced: None,
-                    })),
-                    Err(error) => Event::Failed(write_failed(&error)),
-                });
+            Ok(saved) => log.snapshot_saved(saved, move |named| match named {
+                Ok(()) => self.report(job, Ok(saved), None),
+                Err(error) => self.inbox.push(Event::Failed(write_failed(&error))),
             }),
         }
+    }
+
+    fn report(
+        &self,
+        job: SnapshotJob,
+        result: Result<SnapshotRef, String>,
+        unsynced: Option<SyncSet>,
+    ) {
+        let done = SnapshotDone {
+            job,
+            result,
+            unsynced,
+        };
+        self.inbox.push(Event::Done(Done::Snapshot(Box::new(done))));
     }
 
     fn write(&self, job: &SnapshotJob) -> Result<SnapshotRef, String> {

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 use crate::config::ServeConfig;
 use crate::server::clients::Clients;
 use crate::server::desk::{FellBehind, Load, Report};
-use crate::server::effects::Effects;
 use crate::server::listeners::Addresses;
 use crate::server::peers::Peers;
 use crate::server::wal_bridge::WalBridge;
+use replica::Replica;
 use replica::engine::{ConnId, Engine, Note};
 
 /// Who wants to know.
@@ -98,20 +98,15 @@ impl Standing {
     }
 
     /// Everything but the state's hash.
-    pub(crate) fn report(
-        &self,
-        engine: &Engine,
-        wal: &WalBridge,
-        effects: &Effects,
-        clients: &Clients,
-    ) -> Report {
+    pub(crate) fn report(&self, replica: &Replica, wal: &WalBridge, clients: &Clients) -> Report {
+        let engine = replica.engine();
         let status = Status {
             client: self.me.client.clone(),
             peer: self.me.peer.clone(),
             http: self.me.http.clone(),
             log_bytes: wal.log_bytes(),
-            files_checked: effects.are_checked(),
-            files_damaged: effects.damaged(),
+            files_checked: replica.files_checked(),
+            files_damaged: replica.files_damaged(),
             ..engine.status_without_hash()
         };
         let (state_bytes, state_bytes_max) = engine.machine().weight();
@@ -124,7 +119,7 @@ impl Standing {
             refuses_work: engine.refuses_work(),
             load: Load {
                 connections: clients.count(),
-                effects_waiting: effects.waiting() as u64,
+                effects_waiting: replica.effects_waiting() as u64,
                 state_bytes,
                 state_bytes_max,
             },

@@ -19,7 +19,7 @@ use crate::server::births;
 use crate::server::clients::Clients;
 use crate::server::commit_timer::CommitTimer;
 use crate::server::desk::{Desk, Phase};
-use crate::server::effects::Effects;
+use crate::server::files::Files;
 use crate::server::inbox::Inbox;
 use crate::server::listeners::{Addresses, Listeners};
 use crate::server::peers::{Peers, Speaker};
@@ -27,8 +27,9 @@ use crate::server::reactor::{Pace, Reactor};
 use crate::server::snapshots::Snapshots;
 use crate::server::standing::Standing;
 use crate::server::wal_bridge::WalBridge;
+use replica::Output;
 use replica::boot::{self, BootConfig, Booted, Refusal};
-use replica::engine::{Output, SnapshotPolicy};
+use replica::engine::SnapshotPolicy;
 
 /// Pause between two attempts to start on a full disk. Each counts as a start of its own.
 const FULL_PAUSE: Duration = Duration::from_secs(2);
@@ -105,16 +106,15 @@ impl Replica {
         let reactor = Reactor {
             peers: Peers::start(&config, peer, &speaker, record, metrics.clone()),
             wal: WalBridge::start(booted.writer, inbox.clone()),
-            effects: Effects::new(booted.files, inbox.clone()),
+            files: Files::start(inbox.clone()),
             standing: Standing::new(&config, &addresses),
-            engine: booted.engine,
+            replica: replica::Replica::new(booted.engine, booted.files, config.keep_log_bytes),
             clients: clients.clone(),
             snapshots,
             clock,
             inbox,
             metrics,
             commits: CommitTimer::default(),
-            keep_log_bytes: config.keep_log_bytes,
             pace: Pace::new(),
             out: Output::default(),
             desk: desk.clone(),

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use paxos::{Memories, ReleaseLog, Remember, Slot, WalAppend, WalSeq};
+use paxos::{Memories, Remember, Slot, WalAppend, WalSeq};
 use wal::{Log, LogOptions, NextSnapshots, Progress, Submitted, Writer};
 
 use crate::clock::micros;
-use crate::failure::{Exit, Failure, with_causes};
+use crate::failure::{Exit, Failure};
 use crate::server::desk::LogReport;
 use crate::server::inbox::{Event, Inbox};
+use replica::Release;
+use replica::causes::with_causes;
 use replica::engine::Input;
 use replica::records;
 
@@ -48,7 +50,6 @@ pub(crate) struct WalBridge {
     open: VecDeque<(u64, WalSeq)>,
     poison: Arc<Mutex<Option<Arc<wal::Error>>>>,
     remembering: Arc<Remembering>,
-    low_space: bool,
     /// Bytes of log that were there at the start.
     found_bytes: u64,
     /// Bytes removed since.
@@ -99,7 +100,6 @@ impl WalBridge {
             open: VecDeque::new(),
             poison,
             remembering: Arc::default(),
-            low_space: false,
             found_bytes,
             freed_bytes: Arc::default(),
         }
@@ -191,10 +191,9 @@ impl WalBridge {
         self.remembering.wait(REMEMBER_PATIENCE);
     }
 
-    /// Whether the disk has become nearly full, or no longer is, since the last call.
-    pub(crate) fn low_space_changed(&mut self) -> Option<bool> {
-        let low = self.log.low_space();
-        (std::mem::replace(&mut self.low_space, low) != low).then_some(low)
+    /// Whether the disk is nearly full.
+    pub(crate) fn low_space(&self) -> bool {
+        self.log.low_space()
     }
 
     /// Whether everything submitted is durable.
@@ -224,9 +223,8 @@ impl WalBridge {
     }
 
     /// Lets the part of the log go that nobody needs; the engine is told where it begins then.
-    pub(crate) fn release(&self, release: ReleaseLog, keep_bytes: u64, inbox: Arc<Inbox>) {
+    pub(crate) fn release(&self, release: Release, inbox: Arc<Inbox>) {
         let freed = self.freed_bytes.clone();
-        let (snapshot, needed) = (release.snapshot.0, release.needed.0);
         let told = move |removed: Result<wal::Removed, wal::Error>| {
             inbox.push(match removed {
                 Ok(removed) => {
@@ -237,19 +235,18 @@ impl WalBridge {
                 Err(error) => Event::Failed(write_failed(&error)),
             });
         };
+        let Release {
+            snapshot,
+            needed,
+            keep_bytes,
+        } = release;
         self.log.remove_prefix(snapshot, needed, keep_bytes, told);
     }
 
-    /// Has the engine told what two more snapshots would free, of the log, of older snapshots and of the removed files.
-    pub(crate) fn tell_reclaimable(
-        &self,
-        next: NextSnapshots,
-        removed_bytes: u64,
-        inbox: Arc<Inbox>,
-    ) {
+    /// Has the replica told what two more snapshots would free of the log and of older snapshots.
+    pub(crate) fn tell_reclaimable(&self, next: NextSnapshots, inbox: Arc<Inbox>) {
         self.log.reclaimable_bytes(next, move |bytes| {
-            let bytes = bytes + removed_bytes;
-            inbox.push(Event::Engine(Input::Reclaimable(bytes)));
+            inbox.push(Event::Reclaimable(bytes));
         });
     }
 

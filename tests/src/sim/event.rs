@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use replica::engine::Input;
+use replica::Input;
+use replica::filestore::FileJob;
 
 use super::network::ToClient;
 
@@ -36,10 +37,12 @@ pub(crate) enum Event {
     LogDone { replica: usize, life: u64 },
     /// A replica makes the snapshot that it was handed.
     Snapshot { replica: usize, life: u64 },
-    /// A replica tries again what had no room.
-    RetryEffects { replica: usize, life: u64 },
-    /// A replica verifies a slice of its files.
-    CheckFiles { replica: usize, life: u64 },
+    /// A replica's files' thread begins and ends a job.
+    FileJob {
+        replica: usize,
+        life: u64,
+        job: Box<FileJob>,
+    },
     /// A replica's log gets a spare segment, and the disk's space is looked at.
     Housekeep { replica: usize, life: u64 },
     /// A dead replica starts.

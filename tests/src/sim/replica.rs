@@ -1,7 +1,7 @@
 //! One replica: its disk and clock, which outlive its process, and the process.
 //!
-//! The process is the server's own code: boot, engine, log writer, file store. What the server's driver
-//! does around them is done here by events.
+//! The process is the server's own code: boot, replica, log writer. What the server's driver does around them, its
+//! threads above all, is done here by events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use paxos::{Ballot, Entry, MonoTime, NodeId, Slot, WalAppend};
 use replica::boot::{self, BootConfig, Booted, Refusal};
-use replica::engine::{Effect, Engine, Input, Now, Output, SnapshotJob};
-use replica::filestore::{FileError, FileStore};
+use replica::engine::{self, Now, SnapshotJob};
+use replica::filestore::{FileError, SyncSet};
 use replica::records;
+use replica::{Input, Output, SnapshotDone};
 use wal::storage::{MemDisk, SharedDisk};
 use wal::{Environment, Folder, SnapshotHeader, Writer};
 
@@ -69,17 +70,16 @@ pub(crate) struct Replica {
     /// Until when its disk finishes nothing.
     pub(crate) stalled_until: u64,
     config: BootConfig,
+    keep_log_bytes: u64,
 }
 
 /// A running process.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// The replica's logic.
-    pub(crate) engine: Engine,
+    /// What it runs.
+    pub(crate) replica: replica::Replica,
     /// Its log.
     pub(crate) writer: Writer,
-    /// Its files.
-    pub(crate) files: FileStore,
     /// What reached it and is not worked off.
     pub(crate) inbox: Vec<Input>,
     /// Whether a run is on the agenda.
@@ -92,12 +92,8 @@ pub(crate) struct Process {
     pub(crate) log_queue: VecDeque<WalAppend>,
     /// The commit group under way.
     pub(crate) log_busy: Option<Vec<WalAppend>>,
-    /// Effects that wait for room.
-    pub(crate) effects: VecDeque<Effect>,
-    /// Whether the engine was told that they wait.
-    pub(crate) blocked: bool,
-    /// The snapshot to be made.
-    pub(crate) snapshot: Option<SnapshotJob>,
+    /// The snapshot to be made, with the files to be synced before.
+    pub(crate) snapshot: Option<(SnapshotJob, SyncSet)>,
     /// The wake-up that counts.
     pub(crate) wake: u64,
     /// When it comes.
@@ -106,10 +102,6 @@ pub(crate) struct Process {
     pub(crate) submitted: BTreeMap<Slot, Entry>,
     /// The last slot that the checks have seen applied.
     pub(crate) seen: Slot,
-    /// Whether the log's disk was found nearly full.
-    pub(crate) low: bool,
-    /// Whether its disk had a limit when the space was measured last.
-    pub(crate) limited: bool,
     /// Whether it was asked to end.
     pub(crate) ending: bool,
 }
@@ -131,7 +123,12 @@ pub(crate) struct Found {
 
 impl Replica {
     /// A replica with an empty disk.
-    pub(crate) fn new(index: usize, clock: Clock, config: BootConfig) -> Replica {
+    pub(crate) fn new(
+        index: usize,
+        clock: Clock,
+        config: BootConfig,
+        keep_log_bytes: u64,
+    ) -> Replica {
         Replica {
             index,
             disk: MemDisk::new(),
@@ -142,6 +139,7 @@ impl Replica {
             fails_writing: false,
             stalled_until: 0,
             config,
+            keep_log_bytes,
         }
     }
 
@@ -192,24 +190,19 @@ impl Replica {
             "the superblock's promise counts"
         );
         self.process = Some(Box::new(Process {
-            engine,
+            replica: replica::Replica::new(engine, files, self.keep_log_bytes),
             writer,
-            files,
             inbox: Vec::new(),
             run_due: false,
             busy_until: 0,
             links: BTreeMap::new(),
             log_queue: VecDeque::new(),
             log_busy: None,
-            effects: VecDeque::new(),
-            blocked: false,
             snapshot: None,
             wake: 0,
             wake_at: None,
             submitted,
             seen: chosen,
-            low: false,
-            limited: false,
             ending: false,
         }));
         Ok(Found {
@@ -251,8 +244,8 @@ impl Replica {
         if let Some(group) = process.log_busy.take() {
             let _ = process.commit(group);
         }
-        if let Some(job) = process.snapshot.take() {
-            let _ = process.save_snapshot(&self.disk, &job);
+        if let Some((job, files)) = process.snapshot.take() {
+            let _ = process.save_snapshot(&self.disk, job, files);
         }
     }
 
@@ -263,10 +256,12 @@ impl Replica {
         if let Some(process) = &mut self.process {
             process.run_due = false;
             for input in std::mem::take(&mut process.inbox) {
-                process.engine.handle(now, input, &mut out);
+                process.replica.handle(now, input, &mut out);
             }
-            process.engine.handle(now, Input::Tick, &mut out);
-            process.engine.finish(now, &mut out);
+            process
+                .replica
+                .handle(now, engine::Input::Tick.into(), &mut out);
+            process.replica.finish(now, &mut out);
         }
         out
     }
@@ -288,34 +283,40 @@ impl Process {
         self.writer.commit(&records, commit_slot)
     }
 
-    /// Makes a snapshot as the server does, but at one time.
+    /// Makes a snapshot as the server does, but at one time. An error is one that ends the process.
     pub(crate) fn save_snapshot(
         &mut self,
         disk: &MemDisk,
-        job: &SnapshotJob,
-    ) -> Result<Input, String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        self.files
-            .sync_set()
-            .run()
-            .map_err(|error: FileError| text(&error))?;
+        job: SnapshotJob,
+        files: SyncSet,
+    ) -> Result<SnapshotDone, String> {
+        let done = |job, result, unsynced| SnapshotDone {
+            job,
+            result,
+            unsynced,
+        };
+        match files.run() {
+            Ok(()) => {}
+            Err(error @ FileError::Full { .. }) => {
+                return Ok(done(job, Err(error.to_string()), Some(files)));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
         let mut payload = Vec::new();
-        job.encode(&mut payload).map_err(|error| text(&error))?;
+        job.encode(&mut payload).expect("to memory");
         let header = SnapshotHeader {
-            cluster: self.engine.identity().cluster.0,
+            cluster: self.replica.engine().identity().cluster.0,
             slot: job.slot.0,
             membership: Bytes::new(),
         };
-        let saved = wal::snapshot::save(disk, &header, &mut payload.as_slice())
-            .map_err(|error| text(&error))?;
-        self.writer
-            .snapshot_saved(saved)
-            .map_err(|error| text(&error))?;
-        self.files.on_snapshot_saved(job);
-        Ok(Input::SnapshotSaved {
-            slot: job.slot,
-            meta: records::snapshot_meta(&saved),
-        })
+        let saved = match wal::snapshot::save(disk, &header, &mut payload.as_slice()) {
+            Ok(saved) => saved,
+            Err(error) => return Ok(done(job, Err(error.to_string()), None)),
+        };
+        match self.writer.snapshot_saved(saved) {
+            Ok(()) => Ok(done(job, Ok(saved), None)),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

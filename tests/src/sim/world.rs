@@ -92,7 +92,8 @@ impl World {
         let replicas = (0..usize::from(plan.replicas))
             .map(|index| {
                 let clock = Clock::draw(&mut dice, ppm);
-                Replica::new(index, clock, replica::config(index, &plan))
+                let config = replica::config(index, &plan);
+                Replica::new(index, clock, config, plan.log_cap_bytes)
             })
             .collect();
         let clients = (0..plan.clients)
@@ -203,14 +204,12 @@ impl World {
             }
             Event::LogDone { replica, life } => self.on_log_done(replica, life),
             Event::Snapshot { replica, life } => self.on_snapshot(replica, life),
-            Event::RetryEffects { replica, life } => {
+            Event::FileJob { replica, life, job } => {
                 if self.is_alive(replica, life) {
-                    self.carry_out(replica)
-                } else {
-                    Ok(())
+                    self.on_file_job(replica, *job);
                 }
+                Ok(())
             }
-            Event::CheckFiles { replica, life } => self.on_check_files(replica, life),
             Event::Housekeep { replica, life } => self.on_housekeep(replica, life),
             Event::Start { replica } => self.on_start(replica),
             Event::Resume { replica, life } => {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use replica::causes::with_causes;
 use wal::Outcome;
 use wal::scan::{Decision, Finding};
 
@@ -84,14 +85,4 @@ pub(crate) fn state_code(decision: &Decision, strict: bool) -> u8 {
         Outcome::TornTail if strict => exit::TORN,
         _ => exit::INTACT,
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,24 +1,15 @@
-//! The state as of a slot: a snapshot, and the chosen entries after it.
-//!
-//! The payload of a snapshot, which the node writes:
-//!
-//! ```text
-//! | version u32 = 1 | 0 u32 | clock: time_ms u64, leader u64 | the machine's own encoding |
-//! ```
-//!
-//! Integers are little-endian.
+//! The state as of a slot: a snapshot, and the chosen entries after it, by the very functions of a replica.
 
-use paxos::{Ballot, ClusterClock, Entry, EntryKind};
-use statemachine::{Applied, At, ClusterTime, Effects, Machine, Settings, Slot};
+use paxos::ClusterClock;
+use replica::causes::with_causes;
+use replica::engine::{SnapshotJob, apply_entry};
+use statemachine::{Effects, Machine};
 use wal::SnapshotRef;
 use wal::storage::Disk;
 
 use crate::failure::Failure;
 use crate::ledger::{Known, Ledger};
 use crate::source::Source;
-
-const PAYLOAD_VERSION: u64 = 2;
-const PAYLOAD_HEAD_BYTES: usize = 24;
 
 /// A machine on its way through the log.
 #[derive(Debug)]
@@ -166,7 +157,10 @@ impl<'a> Replay<'a> {
             let Some(entry) = self.ledger.entry(slot)? else {
                 return Ok(Stop::Lost(slot));
             };
-            let effects = self.apply(slot, &entry);
+            let slot_of_entry = paxos::Slot(slot);
+            let moved = self.clock.observe(slot_of_entry, &entry);
+            self.wall_ms = entry.wall_ms();
+            let effects = apply_entry(&mut self.machine, slot_of_entry, &entry, moved);
             each(&Step {
                 slot,
                 time_ms: self.clock.time_ms,
@@ -177,29 +171,6 @@ impl<'a> Replay<'a> {
         }
         Ok(Stop::Reached)
     }
-
-    /// Does what a replica does with an entry.
-    fn apply(&mut self, slot: u64, entry: &Entry) -> Effects {
-        let moved = self.clock.observe(paxos::Slot(slot), entry);
-        self.wall_ms = entry.wall_ms();
-        let at = At {
-            slot: Slot(slot),
-            time: ClusterTime(moved.time_ms),
-            wall_ms: entry.wall_ms(),
-        };
-        let payload = entry.payload();
-        let what = match entry.kind() {
-            EntryKind::App => Applied::Encoded(&payload),
-            EntryKind::Settings => {
-                Settings::decode(&payload).map_or(Applied::Time, Applied::Settings)
-            }
-            EntryKind::LeaderStart if moved.counts => Applied::LeaderStart {
-                grace_ms: paxos::LeaderStart::decode(entry).grace_ms,
-            },
-            _ => Applied::Time,
-        };
-        self.machine.apply(at, what)
-    }
 }
 
 /// Reads the state in a snapshot.
@@ -207,37 +178,19 @@ pub(crate) fn load(
     disk: &dyn Disk,
     snapshot: &SnapshotRef,
 ) -> Result<(Machine, ClusterClock), String> {
-    let fault =
-        |what: &dyn std::fmt::Display| format!("snapshot of slot {}: {what}", snapshot.slot);
+    let fault = |what: &(dyn std::error::Error + 'static)| {
+        format!("snapshot of slot {}: {}", snapshot.slot, with_causes(what))
+    };
     let (_, payload) = wal::snapshot::load(disk, snapshot).map_err(|error| fault(&error))?;
-    let (head, rest) = payload
-        .split_at_checked(PAYLOAD_HEAD_BYTES)
-        .ok_or_else(|| fault(&"too short for a state"))?;
-    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
-    // Version 1 knew no chain hash.
-    let (chain, rest) = match word(0) {
-        1 => (0, rest),
-        PAYLOAD_VERSION => rest
-            .split_first_chunk()
-            .map(|(chain, rest)| (u64::from_le_bytes(*chain), rest))
-            .ok_or_else(|| fault(&"too short for a state"))?,
-        version => {
-            return Err(fault(&format_args!(
-                "its state has version {version}, this program reads 1 to {PAYLOAD_VERSION}"
-            )));
-        }
-    };
-    let machine = Machine::decode_snapshot(rest).map_err(|error| fault(&error))?;
+    let slot = paxos::Slot(snapshot.slot);
+    let SnapshotJob { machine, clock, .. } =
+        SnapshotJob::decode(slot, &payload).map_err(|error| fault(&error))?;
     if machine.applied().0 != snapshot.slot {
-        return Err(fault(&format_args!(
-            "its state is that of slot {}",
+        return Err(format!(
+            "snapshot of slot {}: its state is that of slot {}",
+            snapshot.slot,
             machine.applied()
-        )));
+        ));
     }
-    let clock = ClusterClock {
-        time_ms: word(8),
-        leader: Ballot::from_raw(word(16)),
-        chain: paxos::Chain(chain),
-    };
     Ok((machine, clock))
 }

@@ -2,8 +2,8 @@
 //! the checks before anybody else learns of it.
 
 use paxos::{EntryKind, Message, NodeId, WalRecord};
-use replica::engine::{Input, Note, Output};
-use replica::records;
+use replica::engine::{self, Note};
+use replica::{Input, Job, Output, Stop};
 
 use super::World;
 use crate::sim::check::{Verdict, Violation, ensure};
@@ -16,9 +16,9 @@ impl World {
     }
 
     /// Puts an input into a replica's inbox and has it worked off soon, with what else arrives by then.
-    pub(in crate::sim) fn deliver(&mut self, replica: usize, input: Input) {
+    pub(in crate::sim) fn deliver(&mut self, replica: usize, input: impl Into<Input>) {
         if let Some(process) = &mut self.replicas[replica].process {
-            process.inbox.push(input);
+            process.inbox.push(input.into());
             self.run_soon(replica);
         }
     }
@@ -55,7 +55,9 @@ impl World {
             return Ok(());
         }
         self.keep_busy(replica);
+        let calls = self.replicas[replica].disk.calls();
         let out = self.replicas[replica].run(self.now_us);
+        self.add_calls(replica, calls);
         self.settle(replica, out)?;
         self.schedule_wake(replica);
         self.end_process(replica)
@@ -69,13 +71,22 @@ impl World {
         }
     }
 
+    /// So does each call of the disk in it: data files are written at once.
+    fn add_calls(&mut self, replica: usize, before: u64) {
+        let target = &mut self.replicas[replica];
+        let calls = target.disk.calls() - before;
+        if let Some(process) = &mut target.process {
+            process.busy_until += calls * self.plan.file_us;
+        }
+    }
+
     pub(super) fn schedule_wake(&mut self, replica: usize) {
         let now_us = self.now_us;
         let target = &mut self.replicas[replica];
         let Some(process) = &mut target.process else {
             return;
         };
-        let next = process.engine.next_wake();
+        let next = process.replica.next_wake();
         let at_us = target
             .clock
             .real(next.0.min(i64::MAX as u64 / 4) as i64)
@@ -106,10 +117,12 @@ impl World {
         }
     }
 
-    /// Does what the engine wants, in the order of the server's driver.
+    /// Does what the replica wants, in the order of the server's driver.
     pub(super) fn settle(&mut self, replica: usize, mut out: Output) -> Verdict {
-        if let Some(why) = out.fatal.take() {
-            if self.is_old_copy(replica) {
+        match out.stop.take() {
+            None => {}
+            Some(Stop::WriteFailed(why)) => return self.on_disk_error(replica, &why),
+            Some(Stop::Damaged(_)) if self.is_old_copy(replica) => {
                 let remembered = match out.remember.take() {
                     Some(remember) => self.remember(replica, remember)?,
                     None => true,
@@ -119,26 +132,13 @@ impl World {
                 }
                 return Ok(());
             }
-            return ensure(false, "fatal", || format!("replica {replica} stops: {why}"));
+            Some(Stop::Damaged(why)) => {
+                return ensure(false, "fatal", || format!("replica {replica} stops: {why}"));
+            }
         }
         self.watch(replica, &out)?;
         for note in &out.notes {
-            self.mark_note(note);
-            if matches!(
-                note,
-                Note::Core(
-                    paxos::Note::ElectionStarted { .. } | paxos::Note::TransferStarted { .. }
-                )
-            ) {
-                self.changes.push(self.now_us);
-            }
-            if matches!(note, Note::Core(paxos::Note::FellBehind { .. }))
-                && self.plan.log_cap_bytes < u64::MAX
-            {
-                self.cut_off.insert(replica);
-            }
-            self.trace
-                .line(self.now_us, format_args!("r{replica} {note:?}"));
+            self.on_note(replica, note)?;
         }
         for envelope in std::mem::take(&mut out.sends) {
             for peer in &envelope.to {
@@ -150,7 +150,6 @@ impl World {
             .as_mut()
             .expect("it has just run");
         target.log_queue.extend(out.wal);
-        target.effects.extend(out.effects);
         if let Some(memories) = out.remember_later.take() {
             target
                 .writer
@@ -163,44 +162,96 @@ impl World {
             return Ok(());
         }
         self.start_log(replica);
-        let life = self.replicas[replica].life;
-        self.carry_out(replica)?;
-        if !self.is_alive(replica, life) {
-            return Ok(());
+        for (conn, response) in out.replies {
+            self.reply(replica, conn, response);
         }
-        for wanted in out.load_log {
-            let target = self.replicas[replica]
-                .process
-                .as_mut()
-                .expect("it has just run");
-            let input =
-                records::load(&target.writer.reader(), wanted).map_err(|error| Violation {
-                    check: "R3",
-                    detail: format!("replica {replica}: {error}"),
-                })?;
-            let at_us = self.now_us + self.dice.between(50, 5 * MS);
-            self.marks.hit("log read back");
-            self.agenda.add(
-                at_us,
-                Event::Deliver {
-                    replica,
-                    life,
-                    input,
-                },
-            );
+        for job in out.jobs {
+            self.start_job(replica, job)?;
         }
-        if let Some(job) = out.snapshot {
-            let target = self.replicas[replica]
-                .process
-                .as_mut()
-                .expect("it has just run");
-            target.snapshot = Some(job);
-            let at_us = self.now_us + self.dice.between(MS, 200 * MS);
-            self.agenda.add(at_us, Event::Snapshot { replica, life });
-        }
-        if let Some(release) = out.release_log {
+        if let Some(release) = out.release {
             self.release(replica, release)?;
         }
+        if let Some(next) = out.reclaimable {
+            self.tell_reclaimable(replica, &next);
+        }
+        Ok(())
+    }
+
+    fn on_note(&mut self, replica: usize, note: &replica::Note) -> Verdict {
+        self.trace
+            .line(self.now_us, format_args!("r{replica} {note:?}"));
+        match note {
+            replica::Note::Engine(note) => self.on_engine_note(replica, note),
+            replica::Note::Files(note) => return self.on_file_note(replica, note),
+            replica::Note::Snapshot(_) => {}
+            replica::Note::LowSpace(true) => self.marks.hit("log disk low"),
+            replica::Note::LowSpace(false) => self.marks.hit("log disk has room again"),
+        }
+        Ok(())
+    }
+
+    fn on_engine_note(&mut self, replica: usize, note: &Note) {
+        self.mark_note(note);
+        match note {
+            Note::Core(
+                paxos::Note::ElectionStarted { .. } | paxos::Note::TransferStarted { .. },
+            ) => self.changes.push(self.now_us),
+            Note::Core(paxos::Note::FellBehind { .. }) if self.plan.log_cap_bytes < u64::MAX => {
+                self.cut_off.insert(replica);
+            }
+            _ => {}
+        }
+    }
+
+    /// Starts what the server has other threads do.
+    fn start_job(&mut self, replica: usize, job: Job) -> Verdict {
+        let life = self.replicas[replica].life;
+        match job {
+            Job::File(job) => {
+                let takes = self.plan.file_us + self.dice.between(0, self.plan.disk_us.1);
+                let job = Box::new(job);
+                self.agenda
+                    .add(self.now_us + takes, Event::FileJob { replica, life, job });
+            }
+            Job::Read(part) => self.deliver(replica, Input::Done(replica::Done::Read(part.run()))),
+            Job::Load(wanted) => self.load(replica, wanted)?,
+            Job::Snapshot { job, files } => {
+                let target = self.replicas[replica]
+                    .process
+                    .as_mut()
+                    .expect("it has just run");
+                target.snapshot = Some((job, files));
+                let at_us = self.now_us + self.dice.between(MS, 200 * MS);
+                self.agenda.add(at_us, Event::Snapshot { replica, life });
+            }
+            Job::Unlink(needless) => needless.unlink(),
+            // Nothing damages a file here; a note of it has ended the run.
+            Job::Mark(_) | Job::Rebuild { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, replica: usize, wanted: paxos::LoadLog) -> Verdict {
+        let life = self.replicas[replica].life;
+        let target = self.replicas[replica]
+            .process
+            .as_mut()
+            .expect("it has just run");
+        let input = replica::records::load(&target.writer.reader(), wanted);
+        let input = input.map_err(|error| Violation {
+            check: "R3",
+            detail: format!("replica {replica}: {error}"),
+        })?;
+        let at_us = self.now_us + self.dice.between(50, 5 * MS);
+        self.marks.hit("log read back");
+        self.agenda.add(
+            at_us,
+            Event::Deliver {
+                replica,
+                life,
+                input: input.into(),
+            },
+        );
         Ok(())
     }
 
@@ -210,7 +261,7 @@ impl World {
             .process
             .as_mut()
             .expect("it has just run");
-        let status = target.engine.core().status();
+        let status = target.replica.engine().core().status();
         self.votes.on_chosen_known(replica, status.chosen);
         for append in &out.wal {
             for record in &append.records {
@@ -229,7 +280,7 @@ impl World {
             self.votes.on_sent(replica, &envelope.message)?;
         }
         check_order(replica, &status)?;
-        let applied = target.engine.applied();
+        let applied = target.replica.applied();
         let mut new = Vec::new();
         while target.seen < applied {
             target.seen = target.seen.next();
@@ -261,7 +312,7 @@ impl World {
                 .expect("it has just run");
             if slot == applied {
                 self.history
-                    .check_state(replica, slot, target.engine.machine())?;
+                    .check_state(replica, slot, target.replica.engine().machine())?;
             }
         }
         for event in &out.events {
@@ -311,7 +362,7 @@ impl World {
         let from = NodeId(from as u16 + 1);
         self.deliver(
             to,
-            Input::Peer {
+            engine::Input::Peer {
                 from,
                 link,
                 message,

@@ -185,6 +185,13 @@ impl World {
             .iter()
             .position(|(client, _)| !client.is_idle());
         let (_, gap) = self.farthest_behind(self.history.last());
+        let carried_out = self.replicas.iter().all(|replica| {
+            let process = replica.process.as_ref();
+            process.is_none_or(|process| process.replica.effects_waiting() == 0)
+        });
+        ensure(carried_out || !is_late, "liveness", || {
+            format!("files are still to be changed: {}", self.describe())
+        })?;
         let (slowest, left) = self.farthest_behind(self.last_taken());
         if is_late && left > 20 && (gap > 20 || busy.is_some()) {
             self.must_come_nearer(slowest, left)?;
@@ -193,7 +200,7 @@ impl World {
         ensure(busy.is_none() || !is_late, "liveness", || {
             format!("client {busy:?} still waits: {}", self.describe())
         })?;
-        Ok(one_leads && busy.is_none() && (is_late || gap == 0))
+        Ok(one_leads && busy.is_none() && carried_out && (is_late || gap == 0))
     }
 
     /// The last slot that the leader took a command into, or that anybody applied.
@@ -201,7 +208,7 @@ impl World {
         let led = (0..self.replicas.len()).filter(|r| self.leads(*r));
         let last = led.filter_map(|leader| self.replicas[leader].process.as_ref());
         let last = last
-            .map(|process| process.engine.core().status().last)
+            .map(|process| process.replica.engine().core().status().last)
             .max();
         self.history.last().max(last.unwrap_or_default())
     }
@@ -216,7 +223,7 @@ impl World {
                     && !self.out_of_service.contains(&replica.index)
             })
             .map(|replica| {
-                let applied = replica.process.as_ref().map(|p| p.engine.applied());
+                let applied = replica.process.as_ref().map(|p| p.replica.applied());
                 (replica.index, last.0 - applied.map_or(0, |slot| slot.0))
             })
             .max_by_key(|(_, gap)| *gap)
@@ -263,7 +270,7 @@ impl World {
 
     pub(in crate::sim) fn leads(&self, replica: usize) -> bool {
         let process = self.replicas[replica].process.as_ref();
-        process.is_some_and(|process| process.engine.core().role() == Role::Leader)
+        process.is_some_and(|process| process.replica.engine().core().role() == Role::Leader)
     }
 
     pub(super) fn check_sections(&self) -> Verdict {
@@ -286,16 +293,16 @@ impl World {
         let line = |replica: &Replica| match &replica.process {
             None => format!("r{} down", replica.index),
             Some(process) => {
-                let status = process.engine.core().status();
+                let status = process.replica.engine().core().status();
                 format!(
-                    "r{} {:?} {} chosen {} last {} applied {} blocked {}",
+                    "r{} {:?} {} chosen {} last {} applied {} waiting {}",
                     replica.index,
                     status.role,
                     status.ballot,
                     status.chosen,
                     status.last,
-                    process.engine.applied(),
-                    process.blocked
+                    process.replica.applied(),
+                    process.replica.effects_waiting()
                 )
             }
         };

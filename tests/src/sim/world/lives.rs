@@ -62,8 +62,6 @@ impl World {
             .on_restart(replica, life, found.promised, found.chosen, &found.accepted)?;
         self.check_restored(replica, found.chosen)?;
         self.agenda
-            .add(self.now_us + MS, Event::CheckFiles { replica, life });
-        self.agenda
             .add(self.now_us + MS, Event::Housekeep { replica, life });
         self.run_soon(replica);
         Ok(())
@@ -103,7 +101,7 @@ impl World {
             .as_ref()
             .expect("it has just started");
         self.history
-            .check_state(replica, applied, process.engine.machine())?;
+            .check_state(replica, applied, process.replica.engine().machine())?;
         self.check_files(replica)
     }
 
@@ -113,7 +111,7 @@ impl World {
         let target = &self.replicas[replica];
         let process = target.process.as_ref().expect("it runs");
         self.history
-            .check_files(replica, process.engine.applied(), |name, length| {
+            .check_files(replica, process.replica.applied(), |name, length| {
                 let file = target
                     .disk
                     .open_read(&format!("files/{name}"))
@@ -180,7 +178,7 @@ impl World {
             Event::Deliver {
                 replica: at,
                 life,
-                input,
+                input: input.into(),
             },
         );
     }
@@ -204,7 +202,7 @@ impl World {
         };
         for (at, peer, at_us) in [(low, high, at_low), (high, low, at_high)] {
             let process = self.replicas[peer].process.as_ref().expect("both run");
-            let hello = process.engine.core().hello();
+            let hello = process.replica.engine().core().hello();
             let peer_id = NodeId(peer as u16 + 1);
             let life = self.replicas[at].life;
             self.replicas[at]
@@ -223,7 +221,7 @@ impl World {
                 Event::Deliver {
                     replica: at,
                     life,
-                    input,
+                    input: input.into(),
                 },
             );
         }
@@ -235,7 +233,7 @@ impl World {
         let Some(process) = &self.replicas[replica].process else {
             return Ok(());
         };
-        if !process.ending || !process.engine.is_drained(now.mono) {
+        if !process.ending || !process.replica.is_drained(now.mono) {
             return Ok(());
         }
         self.marks.hit("ended in order");

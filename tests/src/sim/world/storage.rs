@@ -1,9 +1,9 @@
 //! What a replica's disk does, and when: commit groups, files, snapshots, errors.
 
 use paxos::{Slot, WalRecord};
-use replica::engine::{Effect, Input};
-use replica::filestore::{CheckStep, FileError, ReadError};
-use statemachine::FileOp;
+use replica::engine::Input;
+use replica::filestore::FileJob;
+use replica::{Done, FileNote, Release, Space};
 use wal::storage::Disk as _;
 
 use super::World;
@@ -106,7 +106,7 @@ impl World {
             Event::Deliver {
                 replica,
                 life,
-                input,
+                input: input.into(),
             },
         );
         Ok(true)
@@ -129,51 +129,35 @@ impl World {
         if hint && kept.is_ok() {
             kept = process.writer.durable_hint();
         }
-        let low = process.writer.low_space();
-        let changed = std::mem::replace(&mut process.low, low) != low;
         if let Err(error) = kept
             && !matches!(error, wal::Error::NoSpace { .. })
         {
             return self.on_disk_error(replica, &error.to_string());
         }
-        if changed {
-            self.marks.hit(if low {
-                "log disk low"
-            } else {
-                "log disk has room again"
-            });
-            self.deliver(replica, Input::DiskLow(low));
-        }
         Ok(())
     }
 
-    /// Tells the engine what the disk has free beyond the file operations that wait for it. A disk without a limit
-    /// does not tell.
+    /// Tells the replica how its disk stands. A disk without a limit does not tell what is free.
     fn measure_space(&mut self, replica: usize) {
         let target = &mut self.replicas[replica];
         let process = target.process.as_mut().expect("alive");
-        let waiting: u64 = process
-            .effects
-            .iter()
-            .map(|effect| match effect {
-                Effect::File(FileOp::Write { data, .. }) => data.len() as u64,
-                _ => 0,
-            })
-            .sum();
-        let free = target.disk.free_bytes().expect("memory tells");
-        let free = free.map(|free| free.saturating_sub(waiting));
-        let limited = std::mem::replace(&mut process.limited, free.is_some());
-        if limited || free.is_some() {
+        let space = Space {
+            low: process.writer.low_space(),
+            free: target.disk.free_bytes().expect("memory tells"),
+            log_bytes: process.writer.log_bytes(),
+        };
+        if space.free.is_some() {
             self.marks.hit("space measured");
-            self.deliver(replica, Input::DiskFree(free));
         }
-        let process = self.replicas[replica].process.as_mut().expect("alive");
-        if process.engine.is_low_on_space() && process.log_busy.is_none() {
-            let next = process.engine.next_snapshots(self.plan.log_cap_bytes);
-            let log = process.writer.reclaimable_bytes(&next);
-            let bytes = log + process.files.reclaimable_bytes();
-            self.deliver(replica, Input::Reclaimable(bytes));
-        }
+        self.deliver(replica, replica::Input::Space(space));
+    }
+
+    pub(super) fn tell_reclaimable(&mut self, replica: usize, next: &wal::NextSnapshots) {
+        let Some(process) = &self.replicas[replica].process else {
+            return;
+        };
+        let bytes = process.writer.reclaimable_bytes(next);
+        self.deliver(replica, replica::Input::Reclaimable(bytes));
     }
 
     /// A write or sync failed: the process ends with exit code 6 and is started again.
@@ -190,64 +174,19 @@ impl World {
         Ok(())
     }
 
-    /// Carries out effects in order, as far as there is room.
-    pub(super) fn carry_out(&mut self, replica: usize) -> Verdict {
-        loop {
-            let Some(process) = &mut self.replicas[replica].process else {
-                return Ok(());
-            };
-            let Some(effect) = process.effects.pop_front() else {
-                break;
-            };
-            match effect {
-                Effect::Reply { conn, response } => self.reply(replica, conn, response),
-                Effect::File(op) => match process.files.apply(&op) {
-                    Ok(()) => {
-                        process.busy_until =
-                            process.busy_until.max(self.now_us) + self.plan.file_us;
-                    }
-                    Err(FileError::Full { .. }) => {
-                        process.effects.push_front(Effect::File(op));
-                        return self.block(replica);
-                    }
-                    Err(error) => return self.on_disk_error(replica, &error.to_string()),
-                },
-                Effect::ReadFile(read) => match process.files.read(&read) {
-                    Ok(data) => self.reply(replica, read.origin.conn, read.answer(data)),
-                    Err(ReadError::Unchecked) => {
-                        self.marks.hit("read waits for a check");
-                        process.effects.push_front(Effect::ReadFile(read));
-                        return self.block(replica);
-                    }
-                    Err(error) => {
-                        return ensure(false, "S6", || {
-                            format!("replica {replica}: {error:?} on {read:?}")
-                        });
-                    }
-                },
-            }
-        }
-        let Some(process) = &mut self.replicas[replica].process else {
-            return Ok(());
-        };
-        if process.blocked {
-            process.blocked = false;
-            self.deliver(replica, Input::FilesBlocked(false));
-        }
-        Ok(())
+    /// The files' thread does what it was asked to.
+    pub(super) fn on_file_job(&mut self, replica: usize, job: FileJob) {
+        let done = Done::File(Box::new(job.run()));
+        self.deliver(replica, replica::Input::Done(done));
     }
 
-    pub(super) fn block(&mut self, replica: usize) -> Verdict {
-        let life = self.replicas[replica].life;
-        self.agenda
-            .add(self.now_us + 20 * MS, Event::RetryEffects { replica, life });
-        let Some(process) = &mut self.replicas[replica].process else {
-            return Ok(());
-        };
-        if !process.blocked {
-            process.blocked = true;
-            self.marks.hit("effects wait");
-            self.deliver(replica, Input::FilesBlocked(true));
+    pub(super) fn on_file_note(&mut self, replica: usize, note: &FileNote) -> Verdict {
+        match note {
+            FileNote::NoRoom { .. } => self.marks.hit("effects wait"),
+            FileNote::RoomAgain => self.marks.hit("effects go on"),
+            FileNote::Damaged { .. } | FileNote::Rebuilt { .. } | FileNote::NotRebuilt { .. } => {
+                return ensure(false, "S6", || format!("replica {replica}: {note:?}"));
+            }
         }
         Ok(())
     }
@@ -258,42 +197,39 @@ impl World {
         }
         let disk = self.replicas[replica].disk.clone();
         let process = self.replicas[replica].process.as_mut().expect("alive");
-        if !process.effects.is_empty() {
-            // The files are behind the state that the snapshot was taken of.
-            self.agenda
-                .add(self.now_us + 20 * MS, Event::Snapshot { replica, life });
-            return Ok(());
-        }
-        let Some(job) = process.snapshot.take() else {
+        let Some((job, files)) = process.snapshot.take() else {
             return Ok(());
         };
-        match process.save_snapshot(&disk, &job) {
-            Ok(saved) => {
-                self.marks.hit("snapshot saved");
-                self.deliver(replica, saved);
+        match process.save_snapshot(&disk, job, files) {
+            Ok(done) => {
+                let saved = done.result.is_ok();
+                self.marks.hit(if saved {
+                    "snapshot saved"
+                } else {
+                    "snapshot failed"
+                });
+                ensure(
+                    saved || self.plan.has(Fault::Full) || self.plan.has(Fault::SyncError),
+                    "disk",
+                    || format!("replica {replica}: no snapshot: {:?}", done.result),
+                )?;
+                let done = Done::Snapshot(Box::new(done));
+                self.deliver(replica, replica::Input::Done(done));
                 Ok(())
             }
-            Err(error) => {
-                if self.plan.has(Fault::Full) && !self.plan.has(Fault::SyncError) {
-                    self.marks.hit("snapshot failed");
-                    self.deliver(replica, Input::SnapshotFailed);
-                    return Ok(());
-                }
-                self.on_disk_error(replica, &error)
-            }
+            Err(error) => self.on_disk_error(replica, &error),
         }
     }
 
-    pub(super) fn release(&mut self, replica: usize, release: paxos::ReleaseLog) -> Verdict {
+    pub(super) fn release(&mut self, replica: usize, release: Release) -> Verdict {
         let process = self.replicas[replica]
             .process
             .as_mut()
             .expect("it has just run");
-        let removed = process.writer.remove_prefix(
-            release.snapshot.0,
-            release.needed.0,
-            self.plan.log_cap_bytes,
-        );
+        let removed =
+            process
+                .writer
+                .remove_prefix(release.snapshot, release.needed, release.keep_bytes);
         match removed {
             Ok(removed) if removed.segments > 0 => {
                 self.marks.hit("log cut");
@@ -308,22 +244,5 @@ impl World {
             Ok(_) => Ok(()),
             Err(error) => self.on_disk_error(replica, &error.to_string()),
         }
-    }
-
-    pub(super) fn on_check_files(&mut self, replica: usize, life: u64) -> Verdict {
-        if !self.is_alive(replica, life) {
-            return Ok(());
-        }
-        let process = self.replicas[replica].process.as_mut().expect("alive");
-        match process.files.check_slice(10_000) {
-            CheckStep::Idle => return Ok(()),
-            CheckStep::Damaged(why) => {
-                return ensure(false, "S6", || format!("replica {replica}: {why}"));
-            }
-            CheckStep::Working | CheckStep::Checked(_) => {}
-        }
-        self.agenda
-            .add(self.now_us + 10 * MS, Event::CheckFiles { replica, life });
-        Ok(())
     }
 }

@@ -113,7 +113,7 @@ impl World {
                     Event::Deliver {
                         replica,
                         life,
-                        input,
+                        input: input.into(),
                     },
                 );
             }

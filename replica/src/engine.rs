@@ -1,8 +1,8 @@
-//! A replica without disk, socket or clock: agreement and state machine put together.
+//! Agreement and state machine put together, without a disk.
 //!
 //! ```text
 //!   peers, clients, log, clock
-//!            | Input                                       node/src/server (or the simulator)
+//!            | Input                                       crate::Replica
 //! -----------v-----------------------------------------------------------------------------
 //!     Engine::handle ... Engine::finish
 //!        |  requests   who asked, and which entry of the log answers it

@@ -4,7 +4,7 @@
 //! handle(input) handle(input) ... finish()      one batch
 //!        |            |            |
 //!        v            v            v
-//!      sends   ->  wal appends ->  effects in order     what the driver then does, in this order
+//!      sends   ->  wal appends ->  effects in order     what comes of it, in this order
 //! ```
 
 use bytes::Bytes;
@@ -132,7 +132,7 @@ pub enum Input {
     ShuttingDown,
 }
 
-/// One thing to do for the driver, after everything before it in [`Output::effects`].
+/// One thing to do, after everything before it in [`Output::effects`].
 #[derive(Debug)]
 pub enum Effect {
     /// Change a data file. On a full disk the rest of the effects wait (`FilesBlocked`).
@@ -188,7 +188,7 @@ pub enum Note {
     },
 }
 
-/// What is to be done. The driver takes everything out, sends first, then the log, then the effects.
+/// What is to be done. [`crate::Replica`] takes everything out and carries out the effects.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Hand to the log in this order; each counts as one `Durable` position.

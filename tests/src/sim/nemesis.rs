@@ -98,7 +98,7 @@ impl World {
         if self.dice.permille(300) {
             self.marks.hit("all killed");
             for replica in 0..self.replicas.len() {
-                if self.plan.victims.is_empty() || self.plan.victims.contains(&replica) {
+                if self.plan.may_strike(replica) {
                     self.kill(replica);
                 }
             }

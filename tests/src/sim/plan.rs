@@ -220,6 +220,11 @@ impl Plan {
         self.safety_us = dice.between(8, 20) * SECOND;
     }
 
+    /// Whether faults may strike this replica.
+    pub(crate) fn may_strike(&self, replica: usize) -> bool {
+        self.victims.is_empty() || self.victims.contains(&replica)
+    }
+
     /// In a few runs a folder is replaced by an old copy or an empty one, while all others are in reach.
     fn copy_a_folder(&mut self, dice: &mut Dice) {
         if self.replicas < 3 || !self.victims.is_empty() || !dice.permille(80) {

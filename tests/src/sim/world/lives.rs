@@ -18,7 +18,10 @@ impl World {
         if self.replicas[replica].process.is_some() || self.out_of_service.contains(&replica) {
             return Ok(());
         }
-        let interrupted = !self.healed && self.plan.has(Fault::Crash) && self.dice.permille(100);
+        let interrupted = !self.healed
+            && self.plan.has(Fault::Crash)
+            && self.dice.permille(100)
+            && self.plan.may_strike(replica);
         if interrupted {
             let disk = &self.replicas[replica].disk;
             disk.halt_at(disk.calls() + self.dice.between(1, 40));

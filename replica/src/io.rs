@@ -69,7 +69,7 @@ pub enum Job {
     /// Make a snapshot: sync `files`, write what `job` encodes, have the superblock name it.
     Snapshot {
         /// The state.
-        job: SnapshotJob,
+        job: Box<SnapshotJob>,
         /// What must be on the disk before.
         files: SyncSet,
     },

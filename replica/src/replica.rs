@@ -125,6 +125,7 @@ impl Replica {
         if !hold && let Some((job, files)) = self.effects.take_snapshot() {
             let slot = job.slot.0;
             out.notes.push(Note::Snapshot(SnapshotNote::Begun { slot }));
+            let job = Box::new(job);
             out.jobs.push(Job::Snapshot { job, files });
         }
     }

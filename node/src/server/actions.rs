@@ -92,7 +92,7 @@ impl Reactor {
                 Job::Rebuild { file, applied } => {
                     rebuilds::start(file, applied, self.wal.log().reader(), inbox);
                 }
-                Job::Snapshot { job, files } => self.snapshots.start(job, files, self.wal.log()),
+                Job::Snapshot { job, files } => self.snapshots.start(*job, files, self.wal.log()),
                 Job::Unlink(needless) => {
                     tokio::task::spawn_blocking(move || needless.unlink());
                 }

@@ -220,7 +220,7 @@ impl World {
                     .process
                     .as_mut()
                     .expect("it has just run");
-                target.snapshot = Some((job, files));
+                target.snapshot = Some((*job, files));
                 let at_us = self.now_us + self.dice.between(MS, 200 * MS);
                 self.agenda.add(at_us, Event::Snapshot { replica, life });
             }

@@ -1,10 +1,7 @@
-//! A replica of Holdfast: the one place where the log, agreement, the state machine and the network
-//! meet.
+//! A replica of Holdfast as a process: sockets, threads, clocks and signals around [`replica::Replica`].
 //!
-//! In reading order: [`engine`] is the replica without a disk or a socket, [`filestore`] keeps the
-//! users' files, [`boot`] makes an engine out of what a data folder holds; [`config`] says what a
-//! replica is told, [`server`] runs it, [`http`] and [`metrics`] show it; [`dev`] and [`demo`] run
-//! several, [`cli`] is the command line.
+//! In reading order: [`config`] says what a replica is told, [`server`] runs it, [`http`] and [`metrics`] show it;
+//! [`dev`] and [`demo`] run several, [`cli`] is the command line.
 
 pub mod cli;
 pub mod clock;

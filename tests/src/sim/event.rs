@@ -73,6 +73,8 @@ pub(crate) enum Event {
     PutBack,
     /// An old copy must have stopped by now.
     CheckCopy,
+    /// Something about a second process on a copy of a replica's folder.
+    Twin(TwinEvent),
     /// Whether commits go on is looked at.
     Watch,
     /// The next fault strikes.
@@ -81,6 +83,19 @@ pub(crate) enum Event {
     Heal,
     /// Whether the cluster has recovered is looked at.
     Judge,
+}
+
+/// Of a second process on a copy of a replica's folder.
+#[derive(Debug)]
+pub(crate) enum TwinEvent {
+    /// The folder is copied.
+    Copy,
+    /// The process starts on the copy.
+    Start,
+    /// Something reaches it, or its time has come.
+    Input(Option<Box<Input>>),
+    /// It must have stopped by now.
+    Check,
 }
 
 /// The heap.

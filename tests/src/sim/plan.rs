@@ -80,6 +80,8 @@ pub struct Plan {
     pub victims: Vec<usize>,
     /// Whose folder is put back as it was, or wiped; all other replicas are spared by all faults then.
     pub copies: Option<Copies>,
+    /// On a copy of whose folder a second process is started; all replicas are spared by all faults then.
+    pub twin: Option<usize>,
     /// Whether the run ends as soon as the cluster has recovered, instead of with the time allowed for it.
     pub ends_early: bool,
     /// Bytes a second that each direction between two replicas carries. `None` is no limit.
@@ -174,6 +176,7 @@ impl Plan {
             fault_every_us: (busy / 4, busy * 2),
             victims: Vec::new(),
             copies: None,
+            twin: None,
             ends_early: Dice::new(seed, 6).permille(750),
             link_bytes_per_s: None,
             turn_us: (0, 0),
@@ -183,6 +186,7 @@ impl Plan {
         plan.slow_down(&mut Dice::new(seed, 4));
         plan.spare_a_majority(&mut Dice::new(seed, 5));
         plan.copy_a_folder(&mut Dice::new(seed, 9));
+        plan.double_a_folder(&mut Dice::new(seed, 10));
         plan
     }
 
@@ -240,6 +244,19 @@ impl Plan {
                 Fault::Reset | Fault::ClientReset | Fault::ClientPause
             )
         });
+        (self.loss_permille, self.slow_permille) = (0, 0);
+        self.safety_us = 10 * SECOND;
+    }
+
+    /// In a few runs a second process is started on a copy of a folder, while all others are in reach.
+    fn double_a_folder(&mut self, dice: &mut Dice) {
+        let other = !self.victims.is_empty() || self.copies.is_some();
+        if self.replicas < 3 || other || !dice.permille(30) {
+            return;
+        }
+        self.twin = Some(dice.between(0, u64::from(self.replicas) - 1) as usize);
+        self.faults
+            .retain(|fault| matches!(fault, Fault::ClientReset | Fault::ClientPause));
         (self.loss_permille, self.slow_permille) = (0, 0);
         self.safety_us = 10 * SECOND;
     }

@@ -10,12 +10,14 @@ mod judge;
 mod lives;
 mod storage;
 mod talk;
+mod twin;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use copies::Copy;
 use paxos::Slot;
 use paxos::birth::BirthRecord;
+use twin::Twin;
 
 use super::check::beliefs::Beliefs;
 use super::check::history::{Asked, History};
@@ -70,6 +72,8 @@ pub(crate) struct World {
     record: Option<BirthRecord>,
     /// The folder that is replaced.
     copy: Copy,
+    /// A second process on a copy of a replica's folder.
+    twin: Option<Twin>,
     /// When candidacies and hand-overs began.
     changes: Vec<u64>,
     probed: bool,
@@ -124,6 +128,7 @@ impl World {
             out_of_service: BTreeSet::new(),
             record: None,
             copy: Copy::default(),
+            twin: None,
             changes: Vec::new(),
             probed: false,
             judge_by: 0,
@@ -149,6 +154,7 @@ impl World {
         self.agenda.add(MS, Event::Mesh);
         self.agenda.add(self.plan.safety_us, Event::Heal);
         self.plan_copies();
+        self.plan_twin();
         if !self.plan.victims.is_empty() {
             self.agenda.add(WATCH_EVERY_US, Event::Watch);
         }
@@ -251,6 +257,7 @@ impl World {
             Event::CopyFolder | Event::RememberCopied | Event::PutBack | Event::CheckCopy => {
                 self.on_copy_event(&event)
             }
+            Event::Twin(event) => self.on_twin_event(event),
             Event::Watch => self.watch_progress(),
             Event::Nemesis => {
                 self.strike();

@@ -7,7 +7,7 @@ use replica::{Input, Job, Output, Stop};
 
 use super::World;
 use crate::sim::check::{Verdict, Violation, ensure};
-use crate::sim::event::Event;
+use crate::sim::event::{Event, TwinEvent};
 use crate::sim::plan::MS;
 
 impl World {
@@ -359,15 +359,20 @@ impl World {
         if !self.network.stands(from, to, link) && !self.network.straggles() {
             return;
         }
+        let for_twin = self.is_for_twin(from, to, link);
         let from = NodeId(from as u16 + 1);
-        self.deliver(
-            to,
-            engine::Input::Peer {
-                from,
-                link,
-                message,
-            },
-        );
+        let input = engine::Input::Peer {
+            from,
+            link,
+            message,
+        };
+        if for_twin {
+            let input = Some(Box::new(input.into()));
+            self.agenda
+                .add(self.now_us, Event::Twin(TwinEvent::Input(input)));
+        } else {
+            self.deliver(to, input);
+        }
     }
 }
 

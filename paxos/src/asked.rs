@@ -1,7 +1,7 @@
 //! What was asked of whom, and when: nothing is asked twice in a moment.
 //!
 //! What was read from the log for a peer may still be on its way over a slow link when it is due again. Each copy makes
-//! the link slower, so the wait for the same slot doubles each time.
+//! the link slower, so the first wait is as long as rounds take there, and the wait for the same slot doubles each time.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use crate::ident::{MonoTime, NodeId, Slot};
 
 /// The wait for the same slot doubles up to so many times the first one.
 const WAITS_MAX: u64 = 32;
+/// It does not double beyond this, in microseconds: what was sent may be lost, too.
+const DOUBLED_US_MAX: u64 = 4_000_000;
 
 /// What was last wanted from the own log for a peer.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,14 @@ struct Load {
     at: MonoTime,
     /// How long to wait before it is read again, in units of the caller's wait.
     waits: u64,
+}
+
+impl Load {
+    /// How long to wait before it is read again, where the first wait would be `first_us` now.
+    fn wait_us(&self, first_us: u64) -> u64 {
+        let doubled_us = self.waits.saturating_mul(first_us).min(DOUBLED_US_MAX);
+        doubled_us.max(first_us)
+    }
 }
 
 /// The last questions. Asked again only for another slot, or after a while.
@@ -32,7 +42,7 @@ impl Asked {
     /// Whether to ask the log for `slot` on behalf of `peer` now; if so it is noted.
     pub(crate) fn load(&mut self, peer: NodeId, slot: Slot, now: MonoTime, wait_us: u64) -> bool {
         let waits = match self.loads.get(&peer).filter(|last| last.slot == slot) {
-            Some(last) if now.since(last.at) < last.waits * wait_us => return false,
+            Some(last) if now.since(last.at) < last.wait_us(wait_us) => return false,
             Some(last) => (2 * last.waits).min(WAITS_MAX),
             None => 1,
         };
@@ -88,6 +98,19 @@ mod tests {
             asked.load(NodeId(2), Slot(6), MonoTime(6_200), 100),
             "a new connection"
         );
+    }
+
+    #[test]
+    fn a_wait_doubles_only_so_far() {
+        let mut asked = Asked::default();
+        let first_us = 1_500_000;
+        let times = (0..20_000_000).step_by(100_000);
+        let sent = times.filter(|at| asked.load(NodeId(2), Slot(5), MonoTime(*at), first_us));
+        let sent: Vec<_> = sent.map(|at| at / 100_000).collect();
+        assert_eq!(sent, [0, 15, 45, 85, 125, 165], "in tenths of a second");
+        let slower_us = 6_000_000;
+        assert!(!asked.load(NodeId(2), Slot(5), MonoTime(20_500_000), slower_us));
+        assert!(asked.load(NodeId(2), Slot(5), MonoTime(22_500_000), slower_us));
     }
 
     #[test]

@@ -17,12 +17,15 @@ const PIECES_IN_FLIGHT: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     piece_bytes: usize,
+    /// How long the last round there and back took, in microseconds, with what was on its way before it.
+    round_us: u64,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
         Pace {
             piece_bytes: PIECE_BYTES_BEGIN,
+            round_us: 0,
         }
     }
 }
@@ -32,6 +35,11 @@ impl Pace {
         self.piece_bytes
     }
 
+    /// How long something sent now may take until its answer is here, in microseconds, as it looks.
+    pub(crate) fn answer_us(self) -> u64 {
+        2 * self.round_us
+    }
+
     /// How much may be on its way at once.
     pub(crate) fn window_bytes(self) -> usize {
         PIECES_IN_FLIGHT * self.piece_bytes
@@ -39,6 +47,7 @@ impl Pace {
 
     /// So many bytes took that long to arrive.
     pub(crate) fn observe(&mut self, bytes: usize, took_us: u64, election_us: u64) {
+        self.round_us = took_us;
         if took_us > election_us / 4 {
             self.piece_bytes = (self.piece_bytes / 2).max(PIECE_BYTES_MIN);
         } else if took_us < election_us / 16 && bytes >= self.piece_bytes / 2 {

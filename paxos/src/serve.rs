@@ -39,10 +39,11 @@ impl Core {
 
     /// Wants entries from the disk for a peer that lacks what memory no longer holds.
     pub(crate) fn load_for(&mut self, to: NodeId, from: Slot, out: &mut Outbox) {
-        if !self
-            .asked
-            .load(to, from, self.now, 4 * self.config.heartbeat_us)
-        {
+        // On a link with a queue the answer takes at least as long as a heartbeat's.
+        let known = self.peers.get(&to);
+        let answer_us = known.map_or(0, |peer| peer.pace.answer_us());
+        let wait_us = answer_us.max(4 * self.config.heartbeat_us);
+        if !self.asked.load(to, from, self.now, wait_us) {
             return;
         }
         if from < self.log.first() {
